@@ -1,0 +1,32 @@
+// Package splitmesh is the root of a library for private networks without a
+// centre: ordinary [net.Conn] and [net.Listener] values whose other end is a
+// key, not an IP address, carried over several relays of which none sees the
+// whole. It holds no code. It is the map of the packages that do.
+//
+// To use the library, read package mesh: its Dial and Listen are all that most
+// programs need. To understand it, read the package comments in this order,
+// each of which leans only on those before it:
+//
+//   - identity: who a peer is. Ed25519 keys, their text forms, the keystore.
+//   - frame: what a path carries. The wire codec of sealed frames.
+//   - splitter: which path next. Policies, shares and reassembly, without I/O.
+//   - transport: how bytes reach a neighbour. The seam, and below it websocket,
+//     tcp and memory.
+//   - registry: where a peer is and whether it may join. The signed record, the
+//     seams, and below them the directories.
+//   - mesh: the node, which composes all of these. Dial, Listen, relaying.
+//
+// Between them, internal to the module: handshake proves who is at the other
+// end of a path and agrees on its keys; session makes one conversation out of
+// any number of paths; mux makes streams out of a lane of it; buf pools the
+// buffers that they share; deps holds no code, but the tests that keep all of
+// these apart.
+//
+// The seams are meant to be implemented by others. Each ships a suite of tests
+// that its implementations must pass: transport/transporttest and
+// registry/registrytest.
+//
+// The wire protocol is docs/SPEC.md, complete enough to reimplement from; what
+// it protects against, and what not, is docs/THREATS.md; why it is shaped this
+// way is docs/adr.
+package splitmesh

@@ -282,6 +282,54 @@ func testListenerCloseDuringDials(t *testing.T, h Harness) {
 	}
 }
 
+// testListenerCloseWaits closes while an arrival is being judged: Close returns
+// when admit has.
+func testListenerCloseWaits(t *testing.T, h Harness) {
+	var judged atomic.Bool
+	judging, judge := make(chan struct{}), make(chan struct{})
+	delivered := make(chan net.Conn, 1)
+	l, err := h.Transport.Listen(t.Context(), h.Listen, func(opening []byte) func(net.Conn) {
+		if string(opening) == refuseMe {
+			return nil
+		}
+		close(judging)
+		<-judge
+		judged.Store(true)
+		return func(c net.Conn) { delivered <- c }
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if c, err := h.Transport.Dial(t.Context(), l.Multiaddr(), []byte("judge me")); err == nil {
+			c.Close()
+		}
+	})
+	<-judging
+	wg.Go(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if !judged.Load() {
+			t.Error("Close returned while admit ran")
+		}
+	})
+	for { // until Close is under way, which is when nothing listens any more
+		c, err := h.Transport.Dial(t.Context(), l.Multiaddr(), []byte(refuseMe))
+		if err == nil {
+			c.Close()
+		} else if !errors.Is(err, transport.ErrRefused) {
+			break
+		}
+	}
+	close(judge)
+	wg.Wait()
+	if c := <-delivered; c != nil {
+		c.Close()
+	}
+}
+
 // testStrangers has arrivals below the transport that are no peers of ours. Each
 // is cut, and peers are served meanwhile and afterwards.
 func testStrangers(t *testing.T, h Harness) {
@@ -310,6 +358,6 @@ func testStrangers(t *testing.T, h Harness) {
 	mustReach(t, remote, client, "and back")
 	s.dial(t, h, "afterwards")
 	if len(s.arrivals) != 0 {
-		t.Errorf("a stranger was admitted with %q", (<-s.arrivals).opening)
+		t.Errorf("a stranger was admitted with %.40q", (<-s.arrivals).opening)
 	}
 }

@@ -69,6 +69,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 		{"ContextAfter", testContextAfter},
 		{"ListenerClose", testListenerClose},
 		{"ListenerCloseDuringDials", testListenerCloseDuringDials},
+		{"ListenerCloseWaits", testListenerCloseWaits},
 		{"ConnClose", testConnClose},
 		{"ConnCloseUnblocks", testConnCloseUnblocks},
 		{"ReadDeadline", testReadDeadline},
@@ -135,7 +136,7 @@ func (s *server) dial(t *testing.T, h Harness, opening string) (client, remote n
 	}
 	t.Cleanup(func() { a.conn.Close() })
 	if a.opening != opening {
-		t.Fatalf("opening arrived as %q, want %q", a.opening, opening)
+		t.Fatalf("opening arrived as %.40q (%d bytes), want %q", a.opening, len(a.opening), opening)
 	}
 	return client, a.conn
 }

@@ -1,6 +1,12 @@
 package deps
 
-import "testing"
+import (
+	"go/token"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
 
 // layers says, for each package, which others of ours it may depend on, tests
 // apart. The first row that matches decides; a package that none matches fails,
@@ -75,8 +81,8 @@ var importers = []struct {
 		"everything above sees a net.Conn, so that any transport can take its place"},
 	{"github.com/hashicorp/yamux", nil, []string{"./internal/mux"},
 		"it is what our implementation of its wire format is tested against, not what carries streams"},
-	{"filippo.io/age/...", []string{"./identity/..."}, nil,
-		"the keystore is the only file that is encrypted"},
+	{"filippo.io/age/...", []string{"./identity/keystore"}, nil,
+		"the keystore is the only file that is encrypted, and who keeps keys elsewhere must not link it"},
 	{"filippo.io/edwards25519/...", []string{"./identity/..."}, nil,
 		"points are parsed where low-order and non-canonical ones are refused"},
 	{"github.com/zalando/go-keyring", []string{"./identity/keychain"}, nil,
@@ -85,13 +91,13 @@ var importers = []struct {
 		"records are the only CBOR; the wire of paths has fixed layouts"},
 	{"github.com/google/go-cmp/...", nil, []string{module + "/..."},
 		"it panics on purpose and says so: tests only"},
-	{"go.uber.org/goleak", nil, []string{module + "/..."},
-		"it is for TestMain: tests only"},
+	{"go.uber.org/goleak", []string{"./transport/transporttest", "./registry/registrytest"}, []string{module + "/..."},
+		"it is for TestMain and for conformance suites: tests only"},
 	{"golang.org/x/net/nettest", []string{"./transport/transporttest"}, []string{module + "/..."},
 		"it is a test suite"},
-	{"testing", []string{"./transport/transporttest", "./registry/registrytest"}, []string{module + "/..."},
+	{"testing", []string{"./transport/transporttest", "./transport/internal/stall", "./registry/registrytest"}, []string{module + "/..."},
 		"importing it adds a test framework to every program; conformance suites are the exception, and nobody links them"},
-	{"math/rand/...", []string{"./splitter", "./transport/memory", "./internal/session", "./mesh"}, []string{module + "/..."},
+	{"math/rand/...", []string{"./splitter", "./transport/link", "./transport/memory", "./transport/transporttest", "./internal/session", "./mesh"}, []string{module + "/..."},
 		"what makes keys, nonces and identities must be crypto/rand; chance that needs no secrecy lives elsewhere"},
 	{"expvar", nil, nil, "it registers an HTTP handler in init"},
 	{"net/http/pprof", nil, nil, "it registers HTTP handlers in init"},
@@ -115,17 +121,32 @@ func TestImporters(t *testing.T) {
 }
 
 // sansIO are the packages that hold protocol logic: bytes and now in, actions
-// out.
-var sansIO = []string{"./frame", "./splitter", "./internal/handshake"}
+// out. Edge is the one file that may connect it to sockets and clocks.
+var sansIO = []struct{ dir, edge string }{
+	{"frame", ""},
+	{"splitter", ""},
+	{"internal/handshake", "run.go"},
+}
 
 func TestSansIO(t *testing.T) {
-	for _, p := range goList(t, nil, "./...") {
-		if !under(p.ImportPath, sansIO...) {
-			continue
+	for _, row := range sansIO {
+		files, err := filepath.Glob(filepath.Join(root, row.dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files to look at: %v", row.dir, err)
 		}
-		for _, imp := range p.Imports {
-			if under(imp, "net/...", "os/...", "syscall", "log/...", "context") {
-				t.Errorf("%s imports %s, but holds protocol logic: sockets, files, clocks and waiting belong to its callers", p.ImportPath, imp)
+		set := token.NewFileSet()
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") || filepath.Base(file) == row.edge {
+				continue
+			}
+			for _, spec := range parse(t, set, file).Imports {
+				imp, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if under(imp, "net/...", "os/...", "syscall", "log") {
+					t.Errorf("%s imports %s, but holds protocol logic: sockets, files and waiting belong to its callers", file, imp)
+				}
 			}
 		}
 	}

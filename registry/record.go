@@ -26,7 +26,7 @@ type Record struct {
 	Sequence int64
 	// Expires is when the record ends, in Unix milliseconds: after Sequence, by at most MaxLife.
 	Expires int64
-	// Addrs are where the peer can be reached, best first. At most MaxAddrs.
+	// Addrs are where the peer can be reached, best first. At most MaxAddrs, each of 1 to MaxComponents.
 	Addrs []multiaddr.Multiaddr
 	// Capabilities are what the peer does for others: sorted, each once, of 1 to MaxCapability characters a-z, 0-9 and
 	// hyphen. At most MaxCapabilities.
@@ -40,8 +40,8 @@ type Record struct {
 
 	// encoded is what Sign or Parse found good; nobody writes to it. Nil until signed.
 	encoded []byte
-	// payload is the part of encoded that the signature covers.
-	payload []byte
+	// signature is the part of encoded that is not in the fields.
+	signature []byte
 }
 
 // purpose is what a record's signature is for; see [identity.Key.Sign].
@@ -100,7 +100,7 @@ func (r *Record) Check(now time.Time) error {
 	switch {
 	case r.encoded == nil:
 		return fail("", fmt.Errorf("%w: it is not signed at all", ErrBadSignature))
-	case !bytes.Equal(r.encodePayload(), r.payload):
+	case !bytes.Equal(encodeEnvelope(r.encodePayload(), r.signature), r.encoded):
 		return fail("", fmt.Errorf("%w: it was changed after signing", ErrBadSignature))
 	case r.Sequence > now.Add(MaxSkew).UnixMilli():
 		return fail("sequence", fmt.Errorf("%w: made at %s, and it is %s", ErrFuture, stamp(r.Sequence), stamp(now.UnixMilli())))
@@ -160,6 +160,9 @@ func (r *Record) validate() (field string, err error) {
 	for i, a := range r.Addrs {
 		if len(a) == 0 {
 			return bad(fmt.Sprintf("addrs[%d]", i), "an empty address")
+		}
+		if len(a) > MaxComponents {
+			return bad(fmt.Sprintf("addrs[%d]", i), "%d components, and at most %d are allowed", len(a), MaxComponents)
 		}
 	}
 	for i, c := range r.Capabilities {

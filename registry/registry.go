@@ -86,6 +86,7 @@ func (s Standing) String() string {
 const (
 	MaxSize         = 4 << 10          // bytes of the encoded record
 	MaxAddrs        = 16               // addresses
+	MaxComponents   = 16               // components of one address: in memory they take many times their bytes
 	MaxCapabilities = 16               // capabilities
 	MaxCapability   = 32               // bytes of one capability
 	MaxOperator     = 64               // bytes of the operator's label

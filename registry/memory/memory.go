@@ -23,8 +23,8 @@ import (
 	"github.com/splitmesh/splitmesh/registry"
 )
 
-// DefaultMaxRecords is how many records a [Directory] holds unless it is told otherwise: with ordinary records, of 300
-// bytes, about 100 MB. A record of the largest size takes some 12 KiB.
+// DefaultMaxRecords is how many records a [Directory] holds unless it is told otherwise. That takes 60 MB of ordinary
+// records, 1 KB each, and at worst 1 GB, when all are as large as a record may be and their addresses as involved.
 const DefaultMaxRecords = 65536
 
 // ErrFull is Publish's answer for a peer that has no place in the directory. Those who have one keep it.
@@ -174,15 +174,20 @@ func (d *Directory) Standing(ctx context.Context, id identity.ID) (registry.Stan
 	if err := ctx.Err(); err != nil {
 		return registry.Unknown, &registry.RecordError{Op: "lookup", ID: id, Err: err}
 	}
-	switch r := d.known(id); {
-	case r == nil:
+	r := d.known(id)
+	if r == nil {
 		return registry.Unknown, nil
+	}
+	switch err := r.Check(d.now()); {
 	case r.Revoked:
 		return registry.Revoked, nil
-	case errors.Is(r.Check(d.now()), registry.ErrExpired):
+	case err == nil:
+		return registry.Active, nil
+	case errors.Is(err, registry.ErrExpired):
 		return registry.Expired, nil
+	default: // the clock was set back, and the record is from the future now
+		return registry.Unknown, nil
 	}
-	return registry.Active, nil
 }
 
 // byAge is a heap of entries, oldest Sequence first.

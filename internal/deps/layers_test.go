@@ -35,7 +35,7 @@ var layers = []struct {
 	{"./internal/session", []string{"./identity", "./frame", "./splitter", "./internal/buf", "./internal/handshake", "./internal/mux"},
 		"a session takes paths that somebody else has found and connected: it neither dials nor looks up"},
 	{"./mesh", []string{
-		"./identity", "./frame", "./splitter", "./registry", "./registry/memory",
+		"./identity", "./identity/keystore", "./frame", "./splitter", "./registry",
 		"./transport", "./transport/websocket", "./transport/tcp",
 		"./internal/buf", "./internal/handshake", "./internal/mux", "./internal/session",
 	}, "the node composes the layers; directories and further adapters are values that its user hands to it"},

@@ -1,0 +1,50 @@
+package handshake
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+
+	"github.com/splitmesh/splitmesh/identity"
+)
+
+// derive returns HKDF-SHA256(ikm, salt, info, 32).
+func derive(info string, salt []byte, ikm ...[]byte) [32]byte {
+	var all []byte
+	for _, b := range ikm {
+		all = append(all, b...)
+	}
+	key, err := hkdf.Key(sha256.New, all, salt, info, 32)
+	if err != nil { // not for a length within HKDF's bound
+		panic("handshake: " + err.Error())
+	}
+	return [32]byte(key)
+}
+
+// sealKey returns the key of the frames that carry a handshake with responder.
+// Whoever knows the responder's ID and the network key has it: it hides that
+// this is a handshake from everybody else, and proves nothing.
+func sealKey(responder identity.ID, network *[32]byte) [32]byte {
+	return derive("splitmesh/v1/hs", nil, responder[:], network[:])
+}
+
+// pskOf returns what message 2 mixes in. join is zeros for a path that does not
+// join, or is refused. h1 is the hash after message 1.
+func pskOf(shared []byte, network, join, h1 *[32]byte, ciphertext []byte) [32]byte {
+	c := sha256.Sum256(ciphertext)
+	return derive("splitmesh/v1/psk", append(h1[:len(h1):len(h1)], c[:]...), shared, network[:], join[:])
+}
+
+func exporterOf(s *split, binding *[32]byte) [32]byte {
+	return derive("splitmesh/v1/exporter", binding[:], s.fromInitiator[:], s.fromResponder[:])
+}
+
+// JoinSecret returns the secret that goes with the join tokens of a session, given
+// the exporter of the path that began it: HKDF-Expand-SHA256 with the label
+// "splitmesh/v1/join". Both ends compute it; it is never sent.
+func JoinSecret(exporter *[32]byte) [32]byte {
+	key, err := hkdf.Expand(sha256.New, exporter[:], "splitmesh/v1/join", 32)
+	if err != nil { // not for a length within HKDF's bound
+		panic("handshake: " + err.Error())
+	}
+	return [32]byte(key)
+}

@@ -24,7 +24,6 @@ func TestConformance(t *testing.T) {
 		dialling := make(chan struct{})
 		return transporttest.Harness{
 			Transport: &tcp.Transport{
-				ArrivalTimeout: 50 * time.Millisecond,
 				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 					if address == nowhere {
 						close(dialling)
@@ -48,7 +47,8 @@ func TestConformance(t *testing.T) {
 				"/tcp/1":                     false,
 				"/memory/1":                  false,
 			},
-			Raw: dialRaw,
+			Raw:       dialRaw,
+			Impatient: &tcp.Transport{ArrivalTimeout: 100 * time.Millisecond},
 			Stalled: func(*testing.T) (multiaddr.Multiaddr, <-chan struct{}) {
 				return multiaddr.StringCast("/ip4/192.0.2.1/tcp/1"), dialling
 			},

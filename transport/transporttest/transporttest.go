@@ -42,9 +42,11 @@ type Harness struct {
 	// that ends before its first byte.
 	SeesRefusal bool
 	// Raw connects to a listener's address below the transport, as a stranger
-	// would. The Transport is then to cut arrivals that stall after a short
-	// time. nil: nobody can.
+	// would. nil: nobody can.
 	Raw func(ctx context.Context, addr multiaddr.Multiaddr) (net.Conn, error)
+	// Impatient is one like Transport whose listeners cut arrivals that stall
+	// after a short time, such as 200 ms. Needed with Raw.
+	Impatient transport.Transport
 	// Stalled returns an address at which Dial waits for ever, and a channel
 	// that is closed once it does. nil: Dial never waits.
 	Stalled func(t *testing.T) (addr multiaddr.Multiaddr, dialling <-chan struct{})

@@ -1,0 +1,252 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+var (
+	errPeerClosed = errors.New("the other side closed the connection")
+	errPeerSilent = errors.New("the other side answers no ping: it is gone, or the network is")
+	errText       = fmt.Errorf("protocol error: a text message came, where all are binary")
+	errTooBig     = fmt.Errorf("protocol error: a message over %d bytes came", MaxReadMessage)
+)
+
+// A conn is a WebSocket as a net.Conn.
+//
+// Every Read and Write runs in its caller's goroutine. The first thing that ends
+// the connection is its cause, which every later call reports.
+type conn struct {
+	ws   *websocket.Conn
+	link link // what is beneath ws: conn_native.go, conn_js.go
+
+	readMu sync.Mutex // held by the Read that is at it
+	msg    io.Reader  // what is left of the message being read, or nil
+
+	writeMu sync.Mutex // held for a whole Write, so that none tears another
+
+	reading, writing deadline
+
+	mu       sync.Mutex
+	cause    error // why the connection ended; nil while it lives
+	closed   bool  // by Close
+	pinger   *time.Timer
+	interval time.Duration
+
+	// Of the pinger's function alone, of which one at most runs at a time.
+	heard   int64 // what link.heard was at the last tick
+	silence int   // ticks in a row at which a Read waited and nothing had come
+}
+
+var _ net.Conn = (*conn)(nil)
+
+func newConn(ws *websocket.Conn, l link, interval time.Duration) *conn {
+	ws.SetReadLimit(MaxReadMessage)
+	c := &conn{ws: ws, link: l, interval: interval}
+	expire := func() { c.end(os.ErrDeadlineExceeded, abrupt) }
+	c.reading.kill, c.writing.kill = expire, expire
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pinger = time.AfterFunc(interval, c.tick) // until the connection ends
+	return c
+}
+
+func (c *conn) LocalAddr() net.Addr  { return c.link.LocalAddr() }
+func (c *conn) RemoteAddr() net.Addr { return c.link.RemoteAddr() }
+
+func (c *conn) Read(p []byte) (int, error) {
+	if err := c.begin(&c.reading, len(p)); err != nil || len(p) == 0 {
+		return 0, c.opError("read", err)
+	}
+	defer c.reading.end()
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	n, err := c.readMessage(p)
+	if err != nil {
+		err = c.opError("read", c.fail(err))
+	}
+	return n, err
+}
+
+// readMessage reads from the current message or, at its end, from the next.
+func (c *conn) readMessage(p []byte) (int, error) {
+	for {
+		if c.msg == nil {
+			kind, msg, err := c.ws.Reader(context.Background())
+			if err != nil {
+				return 0, err
+			}
+			if kind != websocket.MessageBinary {
+				return 0, errText
+			}
+			c.msg = msg
+		}
+		n, err := c.msg.Read(p)
+		if err == io.EOF {
+			c.msg, err = nil, nil
+			if n == 0 {
+				continue
+			}
+		}
+		return n, err
+	}
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.begin(&c.writing, len(p)); err != nil || len(p) == 0 {
+		return 0, c.opError("write", err)
+	}
+	defer c.writing.end()
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	for sent := 0; sent < len(p); {
+		msg := p[sent:min(sent+MaxMessage, len(p))]
+		if err := c.link.send(c.ws, msg); err != nil {
+			if err = c.fail(err); err == io.EOF {
+				err = errPeerClosed
+			}
+			return sent, c.opError("write", err)
+		}
+		sent += len(msg)
+	}
+	return len(p), nil
+}
+
+// begin reports why an operation on size bytes cannot start. When it returns nil
+// and size is not 0, d.end must follow.
+func (c *conn) begin(d *deadline, size int) error {
+	c.mu.Lock()
+	cause := c.cause
+	c.mu.Unlock()
+	switch {
+	case cause == io.EOF && d == &c.writing:
+		return errPeerClosed
+	case cause != nil:
+		return cause
+	case size > 0 && !d.begin():
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// opError dresses an error as package net does. io.EOF stays as it is.
+func (c *conn) opError(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return &net.OpError{Op: op, Net: "websocket", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// fail ends the connection because of what the WebSocket said, unless it has
+// ended, and returns the cause.
+func (c *conn) fail(err error) error {
+	switch status := websocket.CloseStatus(err); {
+	case status == websocket.StatusNormalClosure, status == websocket.StatusGoingAway, status == websocket.StatusNoStatusRcvd:
+		return c.end(io.EOF, abrupt) // it has been answered
+	case status != -1:
+		return c.end(fmt.Errorf("%w: %w", errPeerClosed, err), abrupt)
+	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return c.end(io.EOF, abrupt)
+	case errors.Is(err, errText):
+		return c.end(errText, websocket.StatusUnsupportedData)
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return c.end(errTooBig, websocket.StatusMessageTooBig)
+	case errors.Is(err, net.ErrClosed): // not by us, or there would be a cause
+		return c.end(errPeerClosed, abrupt)
+	default:
+		return c.end(err, websocket.StatusProtocolError)
+	}
+}
+
+// abrupt stands for the status of an end of which the other side is not told.
+const abrupt websocket.StatusCode = 0
+
+// end ends the connection for the given cause, telling the other side the status,
+// and returns the cause, which is an earlier one's if there was one. It waits for
+// the network 250 ms at most.
+func (c *conn) end(cause error, status websocket.StatusCode) error {
+	c.mu.Lock()
+	if c.cause != nil {
+		cause = c.cause
+		c.mu.Unlock()
+		return cause
+	}
+	c.cause = cause
+	c.pinger.Stop()
+	c.mu.Unlock()
+	c.link.shut(c.ws, status)
+	return cause
+}
+
+// Close tells the other side, if that takes no waiting, and closes. What was
+// written is not waited for.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	again := c.closed
+	c.closed = true
+	if c.cause != nil {
+		c.cause = net.ErrClosed
+	}
+	c.mu.Unlock()
+	if again {
+		return c.opError("close", net.ErrClosed)
+	}
+	c.end(net.ErrClosed, websocket.StatusNormalClosure)
+	c.reading.set(time.Time{}) // stops the timers
+	c.writing.set(time.Time{})
+	return nil
+}
+
+func (c *conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.setDeadline(&c.reading, t) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.writing, t) }
+
+func (c *conn) setDeadline(d *deadline, t time.Time) error {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return c.opError("set", net.ErrClosed)
+	}
+	d.set(t)
+	return nil
+}
+
+// maxSilence is how many ping intervals a waiting Read may hear nothing.
+const maxSilence = 3
+
+// tick pings, and gives the other side up after maxSilence. While no Read waits,
+// nothing can be heard, and silence says nothing.
+func (c *conn) tick() {
+	heard := c.link.heard()
+	if heard == c.heard && c.reading.busy() {
+		c.silence++
+	} else {
+		c.silence = 0
+	}
+	c.heard = heard
+	if c.silence == maxSilence {
+		c.end(errPeerSilent, abrupt)
+		return
+	}
+	c.link.ping()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.pinger.Reset(c.interval)
+	}
+}

@@ -1,0 +1,228 @@
+//go:build !js
+
+package websocket
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// farewell bounds the wait for the network when a connection ends.
+	farewell = 250 * time.Millisecond
+	// maxUnsent bounds the answers, in bytes, to a peer that pings and does not read.
+	maxUnsent = 4 << 10
+)
+
+var errUnsent = errors.New("protocol error: pings came that the other side reads no answer to")
+
+// A link stands between the WebSocket and its socket and has three tasks. It puts
+// a message together before it writes, so that one message is one write to the
+// socket (or to TLS) where the library writes each 4 KiB by itself. It lets no
+// Read wait for the network: the library answers pings from within Read, and
+// fails when that takes long, which a slow uplink with full buffers does. And it
+// knows the socket beneath TLS, whose Close does not wait.
+type link struct{ *wire }
+
+type wire struct {
+	net.Conn               // the socket
+	rw       io.ReadWriter // what frames go over: the socket, TLS over it, or an HTTP client's hold on either
+	client   bool          // masks its frames
+	received atomic.Int64  // bytes read
+
+	flushMu sync.Mutex // held while rw is written to; taken before mu
+
+	mu     sync.Mutex
+	out    *[]byte // frames to be written, or nil; out of buffers
+	corked bool    // a message is being put together in out
+	later  []byte  // control frames of ours that came while it was
+	closed bool
+	err    error          // of writing to rw
+	flush  sync.WaitGroup // flushes in their own goroutine
+}
+
+// buffers holds *[]byte, of which a message was put together.
+var buffers sync.Pool
+
+func newLink(socket net.Conn, rw io.ReadWriter, client bool) link {
+	return link{&wire{Conn: socket, rw: rw, client: client}}
+}
+
+// Read is called by the library, for one Read at a time.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.rw.Read(p)
+	w.received.Add(int64(n))
+	return n, err
+}
+
+func (w *wire) heard() int64 { return w.received.Load() }
+
+// send sends p as a message. It is called by one goroutine at a time, and waits
+// until the network took it.
+func (w *wire) send(ws *websocket.Conn, p []byte) error {
+	w.mu.Lock()
+	w.corked = true
+	w.mu.Unlock()
+	err := ws.Write(context.Background(), websocket.MessageBinary, p) // into w.out
+	w.mu.Lock()
+	w.corked = false
+	w.append(w.later)
+	w.later = nil
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return w.writeOut()
+}
+
+// Write is called by the library: from send with parts of a message's frame, and
+// from its Reader with a whole control frame, which never comes between the former.
+// It does not wait for the network.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.admits(len(p)); err != nil {
+		return 0, err
+	}
+	w.append(p)
+	if !w.corked {
+		w.flushAside()
+	}
+	return len(p), nil
+}
+
+// admits reports whether n more bytes may be queued. The caller holds mu.
+func (w *wire) admits(n int) error {
+	switch {
+	case w.err != nil:
+		return w.err
+	case w.closed:
+		return net.ErrClosed
+	case !w.corked && w.out != nil && len(*w.out)+n > maxUnsent:
+		return errUnsent
+	}
+	return nil
+}
+
+// append queues p. The caller holds mu.
+func (w *wire) append(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if w.out == nil {
+		if w.out, _ = buffers.Get().(*[]byte); w.out == nil {
+			w.out = new([]byte)
+		}
+	}
+	*w.out = append(*w.out, p...)
+}
+
+// control queues a control frame of our own.
+func (w *wire) control(frame []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.admits(len(frame)) != nil || len(w.later) > maxUnsent:
+	case w.corked:
+		w.later = append(w.later, frame...)
+	default:
+		w.append(frame)
+		w.flushAside()
+	}
+}
+
+// flushAside writes what is queued from a goroutine that the wire owns and that
+// Close ends. The caller holds mu.
+func (w *wire) flushAside() { w.flush.Go(func() { _ = w.writeOut() }) }
+
+// writeOut writes what is queued and waits for the network.
+func (w *wire) writeOut() error {
+	w.flushMu.Lock()
+	defer w.flushMu.Unlock()
+	w.mu.Lock()
+	out, err := w.out, w.err
+	if !w.corked { // else it is half a frame; who put the cork in will be back
+		w.out = nil
+	} else {
+		out = nil
+	}
+	w.mu.Unlock()
+	if out == nil || err != nil {
+		return err
+	}
+	_, err = w.rw.Write(*out)
+	*out = (*out)[:0]
+	buffers.Put(out)
+	if err != nil {
+		w.mu.Lock()
+		w.err = err
+		w.mu.Unlock()
+		w.Conn.Close() // the Read that waits is to learn of it
+	}
+	return err
+}
+
+// Close is called by the library when the WebSocket ends, and by shut. It sends
+// what is queued if nobody else is at it, waits a farewell at most, and closes.
+func (w *wire) Close() error {
+	w.mu.Lock()
+	closed := w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if closed {
+		return net.ErrClosed
+	}
+	if w.flushMu.TryLock() {
+		w.flushMu.Unlock()
+		if w.Conn.SetWriteDeadline(time.Now().Add(farewell)) == nil {
+			_ = w.writeOut()
+		}
+	}
+	err := w.Conn.Close()
+	w.flush.Wait()
+	return err
+}
+
+// shut ends the WebSocket, telling the other side unless status is abrupt.
+func (w *wire) shut(ws *websocket.Conn, status websocket.StatusCode) {
+	if status == abrupt {
+		w.Conn.Close()
+	} else {
+		w.control(w.frame(opClose, binary.BigEndian.AppendUint16(nil, uint16(status))))
+	}
+	_ = ws.CloseNow() // which calls Close
+}
+
+func (w *wire) ping() { w.control(w.frame(opPing, nil)) }
+
+// The first byte of the control frames that we write ourselves: FIN and the
+// opcode. RFC 6455 §5.2.
+const (
+	opClose = 0x88
+	opPing  = 0x89
+)
+
+// frame is a control frame; a client's is masked.
+func (w *wire) frame(op byte, payload []byte) []byte {
+	f := []byte{op, byte(len(payload))}
+	if !w.client {
+		return append(f, payload...)
+	}
+	f[1] |= 0x80
+	var mask [4]byte
+	rand.Read(mask[:])
+	f = append(f, mask[:]...)
+	for i, b := range payload {
+		f = append(f, b^mask[i%4])
+	}
+	return f
+}

@@ -1,0 +1,198 @@
+//go:build !js
+
+package websocket
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+
+	"github.com/coder/websocket"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/splitmesh/splitmesh/transport"
+)
+
+// Dial implements [transport.Transport]. It returns when the other side has
+// admitted the opening; [transport.ErrRefused] is any HTTP answer that does not.
+func (t *Transport) Dial(ctx context.Context, addr multiaddr.Multiaddr, opening []byte) (net.Conn, error) {
+	tgt, err := parseTarget(addr)
+	if err != nil {
+		return nil, err
+	}
+	if len(opening) > transport.MaxOpening {
+		return nil, fmt.Errorf("websocket: dial %v: %w", addr, transport.ErrOpeningTooLarge)
+	}
+	// The connection outlives ctx: ctx ends the dial by way of another one.
+	dialCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	c, err := t.dial(dialCtx, tgt, opening)
+	if !stop() {
+		if err == nil {
+			c.Close()
+		}
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, fmt.Errorf("websocket: dial %v: %w", addr, explain(err))
+	}
+	return c, nil
+}
+
+func (t *Transport) dial(ctx context.Context, tgt target, opening []byte) (net.Conn, error) {
+	u := t.url(tgt)
+	d := &dialer{Transport: t, target: tgt}
+	rt, err := d.roundTripper(u)
+	if err != nil {
+		return nil, err
+	}
+	header := t.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set("Authorization", bearer+" "+encodeOpening(opening))
+	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
+		HTTPClient: &http.Client{
+			Transport:     rt,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		HTTPHeader:      header,
+		Host:            t.Host,
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	switch {
+	case err == nil:
+		return newConn(ws, rt.link, orDefault(t.PingInterval, DefaultPingInterval)), nil
+	case resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
+		return nil, fmt.Errorf("%w: the answer was %d %s", transport.ErrRefused, resp.StatusCode, http.StatusText(resp.StatusCode))
+	}
+	return nil, err
+}
+
+// A dialer makes the one connection of one dial.
+type dialer struct {
+	*Transport
+	target
+	socket net.Conn // what connect returned last
+}
+
+// connect is beneath all else: proxies, TLS, HTTP.
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := d.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	if address == d.hostport {
+		network = d.network
+	}
+	c, err := dial(ctx, network, address)
+	d.socket = c
+	return c, err
+}
+
+// roundTripper sends the upgrade request over a connection of its own, through
+// the proxy that is set for u.
+func (d *dialer) roundTripper(u *url.URL) (*upgrader, error) {
+	choose := d.Proxy
+	if choose == nil {
+		choose = http.ProxyFromEnvironment
+	}
+	proxy, err := choose(&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}})
+	if err != nil {
+		return nil, fmt.Errorf("choose a proxy: check HTTP_PROXY and HTTPS_PROXY: %w", err)
+	}
+	rt := &http.Transport{
+		DialContext:            d.connect,
+		TLSClientConfig:        d.clientTLS(),
+		DisableKeepAlives:      true,                // what is not upgraded is closed
+		Protocols:              new(http.Protocols), // an upgrade needs HTTP/1.1
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	rt.Protocols.SetHTTP1(true)
+	switch {
+	case proxy == nil:
+	case proxy.Scheme == "http" || proxy.Scheme == "https":
+		// net/http sends a CONNECT for https only, and forwards the ws that
+		// most proxies will not upgrade. RFC 6455 §4.1 asks for one either way.
+		rt.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
+			return d.connectThrough(ctx, proxy, address)
+		}
+	default: // socks5, socks5h; net/http knows what it supports
+		rt.Proxy = http.ProxyURL(proxy)
+	}
+	return &upgrader{rt: rt, dialer: d}, nil
+}
+
+func (d *dialer) clientTLS() *tls.Config {
+	cfg := d.TLSConfig.Clone()
+	if cfg == nil {
+		cfg = &tls.Config{}
+	}
+	cfg.ServerName = orDefault(d.ServerName, orDefault(d.sni, cfg.ServerName))
+	cfg.NextProtos = []string{"http/1.1"}
+	return cfg
+}
+
+// An upgrader puts a link between the WebSocket and the response's body, which
+// is the connection once it is upgraded.
+type upgrader struct {
+	rt     *http.Transport
+	dialer *dialer
+	link   link
+}
+
+func (u *upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := u.rt.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	rw, ok := resp.Body.(io.ReadWriter)
+	if !ok { // net/http promises it
+		resp.Body.Close()
+		return nil, fmt.Errorf("the upgraded connection is a %T, which cannot be written to", resp.Body)
+	}
+	u.link = newLink(u.dialer.socket, rw, true)
+	resp.Body = u.link
+	return resp, nil
+}
+
+// explain puts what to do before an error that a person may see.
+func explain(err error) error {
+	var (
+		dns       *net.DNSError
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+	)
+	hint := ""
+	switch {
+	case errors.Is(err, transport.ErrRefused):
+		return err
+	case errors.As(err, &dns) && dns.IsNotFound:
+		hint = "the name does not exist: check the address"
+	case errors.As(err, &dns):
+		hint = "the name could not be resolved: check this machine's DNS"
+	case errors.As(err, &authority):
+		hint = "the server's certificate is of an authority that is not trusted here: add it to Transport.TLSConfig.RootCAs"
+	case errors.As(err, &name):
+		hint = "the server's certificate is for another name: check the address, or set Transport.ServerName"
+	case errors.As(err, &invalid):
+		hint = "the server's certificate is not valid: check its dates and both machines' clocks"
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		hint = "the server speaks no TLS at that port: is it /ws, not /wss?"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		hint = "nothing listens there: check the port, and that it runs"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %w", hint, err)
+}

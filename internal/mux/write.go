@@ -1,0 +1,109 @@
+package mux
+
+import "net"
+
+// Write sends p, in frames of at most MaxFrame bytes, each taken by the output
+// before Write goes on. It waits for the peer's window and for room in the
+// output. One Write at a time sends on a stream: what concurrent Writes send is
+// not mixed. On an error n bytes will reach the peer.
+func (s *Stream) Write(p []byte) (n int, err error) {
+	if err := s.beginWrite(len(p) == 0); err != nil || len(p) == 0 {
+		return 0, err
+	}
+	for n < len(p) && err == nil {
+		var sent int
+		sent, err = s.send(p[n:])
+		n += sent
+	}
+	s.endWrite(n)
+	return n, err
+}
+
+// beginWrite waits until no other Write is under way, or only checks when check.
+func (s *Stream) beginWrite(check bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if err := s.writeErr(); err != nil || check {
+			return err
+		}
+		if !s.writing {
+			s.writing = true
+			return nil
+		}
+		s.w.wait()
+	}
+}
+
+// endWrite lets the next Write begin, and does what had to wait for this one.
+func (s *Stream) endWrite(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = false
+	s.stats.Sent += uint64(n)
+	s.w.cond.Broadcast()
+	if s.finWanted && !s.finQueued && s.err == nil {
+		s.sendFIN()
+	}
+	if s.rstWanted {
+		s.abort(allFlags)
+	}
+}
+
+// writeErr returns why nothing can be written now. s.mu is held.
+func (s *Stream) writeErr() error {
+	switch {
+	case s.closed:
+		return net.ErrClosed
+	case s.err != nil:
+		return s.err
+	case s.finWanted:
+		return net.ErrClosed
+	case s.w.expired():
+		return errDeadline
+	}
+	return nil
+}
+
+// send tries to send one frame of p, and returns how much that was; 0 without
+// an error when the output was full.
+func (s *Stream) send(p []byte) (int, error) {
+	n, inline, err := s.reserve(len(p))
+	if err != nil {
+		s.m.leave(s)
+		return 0, err
+	}
+	taken, err := s.m.cfg.Output.TryWrite(&s.head, p[:n], inline)
+	s.m.tried(s, taken, taken || err != nil)
+	if taken {
+		return n, nil
+	}
+	s.mu.Lock()
+	s.sendWindow += int64(n)
+	s.mu.Unlock()
+	return 0, err
+}
+
+// reserve waits for window and for a turn at the output, takes window for a
+// frame of at most want bytes and writes its header.
+func (s *Stream) reserve(want int) (n int, inline bool, err error) {
+	if want > MaxFrame {
+		want = ChunkSize
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if err := s.writeErr(); err != nil {
+			return 0, false, err
+		}
+		if s.sendWindow > 0 {
+			if flags, ok := s.m.mayTry(s); ok {
+				n = int(min(int64(want), s.sendWindow))
+				s.sendWindow -= int64(n)
+				header{kind: typeData, flags: flags, stream: s.id, length: uint32(n)}.put(&s.head)
+				return n, s.w.deadline.IsZero(), nil
+			}
+		}
+		s.w.wait()
+	}
+}

@@ -1,0 +1,128 @@
+package mux
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A hook is an Output that is a function.
+type hook func(header header, payload []byte, inline bool) (bool, error)
+
+func (h hook) TryWrite(head *[HeaderSize]byte, payload []byte, inline bool) (bool, error) {
+	return h(parseHeader(head[:]), payload, inline)
+}
+func (hook) Wake() {}
+
+// Room that comes between the refusal and its return is not missed.
+func TestRoomWhileRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *Mux
+		tries := 0
+		m = New(Config{Client: true, Output: hook(func(header, []byte, bool) (bool, error) {
+			tries++
+			if tries < 3 {
+				m.Writable()
+			}
+			return tries == 3, nil
+		})})
+		s, _ := m.Open()
+		if n, err := s.Write([]byte("abc")); n != 3 || err != nil || tries != 3 {
+			t.Errorf("Write: %d, %v after %d tries", n, err, tries)
+		}
+	})
+}
+
+// What ends the stream while the output takes a frame is sent after the frame.
+func TestEndsAfterFrame(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*Mux, *Stream)
+		want uint16
+		err  error
+	}{
+		{"CloseWrite", func(_ *Mux, s *Stream) { _ = s.CloseWrite() }, flagFIN, net.ErrClosed},
+		{"Close", func(_ *Mux, s *Stream) { s.Close() }, flagFIN, net.ErrClosed},
+		{"Close and unwanted data", func(m *Mux, s *Stream) {
+			s.Close()
+			_ = m.Input(encode(data(s.ID(), 0, 1), "x"), nil)
+		}, flagFIN | flagRST, net.ErrClosed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var m *Mux
+			var s *Stream
+			m = New(Config{Client: true, Output: hook(func(h header, _ []byte, _ bool) (bool, error) {
+				if h.flags == flagSYN {
+					return true, nil
+				}
+				tt.end(m, s)
+				if early := m.AppendControl(nil, 1000); len(early) != 0 {
+					t.Errorf("sent %x before the frame", early)
+				}
+				return true, nil
+			})})
+			s, _ = m.Open()
+			if n, err := s.Write(make([]byte, 3*ChunkSize)); n != 2*ChunkSize || err != tt.err {
+				t.Errorf("Write: %d, %v", n, err)
+			}
+			if got := m.AppendControl(nil, 1000); !bytes.Equal(got, encode(window(1, tt.want, 0))) {
+				t.Errorf("sent %x, want flags %#x", got, tt.want)
+			}
+		})
+	}
+}
+
+// A Write with a deadline must not be caught in a socket.
+func TestInline(t *testing.T) {
+	var got []bool
+	m := New(Config{Output: hook(func(_ header, _ []byte, inline bool) (bool, error) {
+		got = append(got, inline)
+		return true, nil
+	})})
+	s, _ := m.Open()
+	for _, d := range []time.Time{never, time.Now().Add(time.Hour)} {
+		_ = s.SetWriteDeadline(d)
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !got[0] || got[1] {
+		t.Errorf("inline: %v", got)
+	}
+}
+
+// What concurrent Writes send is not mixed.
+func TestWritesAreAtomic(t *testing.T) {
+	a, b := newPair(t, Config{}, Config{}, nil)
+	a.lane.limit = 1
+	s, peer := open(t, a, b)
+	const size = 3*ChunkSize + 1000
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if _, err := s.Write(bytes.Repeat([]byte{byte(i)}, size)); err != nil {
+				t.Errorf("Write: %v", err)
+			}
+		})
+	}
+	got := make([]byte, size)
+	for range 8 {
+		if _, err := io.ReadFull(peer, got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, bytes.Repeat(got[:1], size)) {
+			t.Error("two Writes are mixed")
+		}
+	}
+	wg.Wait()
+	s.Close()
+	peer.Close()
+	if _, err := s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Write after Close: %v", err)
+	}
+}

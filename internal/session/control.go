@@ -1,0 +1,164 @@
+package session
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+// Messages of the control lane: type 8, length 16, body (docs/SPEC.md, "The
+// control lane"). They are reliable and ordered like any lane's bytes.
+const (
+	msgTokens  = 1 // 1 to maxTokens tokens of 32 bytes
+	msgAbandon = 2 // path 32
+	msgClose   = 3 // code 16, text
+	msgPolicy  = 4 // minimum of paths 8, largest share in ten-thousandths 16
+)
+
+const (
+	msgHeader    = 3
+	maxTokens    = 16
+	maxCloseText = 256
+	maxMessage   = msgHeader + maxTokens*32
+)
+
+// A Token admits one path to a session.
+type Token [32]byte
+
+func appendMessage(b []byte, kind byte, body []byte) []byte {
+	b = append(b, kind)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
+	return append(b, body...)
+}
+
+func appendTokens(b []byte, tokens []Token) []byte {
+	body := make([]byte, 0, len(tokens)*32)
+	for i := range tokens {
+		body = append(body, tokens[i][:]...)
+	}
+	return appendMessage(b, msgTokens, body)
+}
+
+func appendAbandon(b []byte, path uint32) []byte {
+	return appendMessage(b, msgAbandon, binary.BigEndian.AppendUint32(nil, path))
+}
+
+func appendClose(b []byte, code Code, text string) []byte {
+	text = strings.ToValidUTF8(text[:min(len(text), maxCloseText)], "")
+	return appendMessage(b, msgClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), text...))
+}
+
+func appendPolicy(b []byte, p splitter.Policy) []byte {
+	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16([]byte{byte(p.MinPaths)}, uint16(math.Ceil(p.MaxShare*shareUnit))))
+}
+
+// shareUnit is what a share of 1 is on the wire.
+const shareUnit = 10_000
+
+// A control message, decoded. Exactly one field but kind is meaningful.
+type message struct {
+	kind   byte
+	tokens []Token
+	path   uint32
+	code   Code
+	text   string
+	policy splitter.Policy
+}
+
+// parseMessage reads the first message of p. It returns its size, or 0 when more
+// bytes are needed.
+func parseMessage(p []byte) (m message, size int, err error) {
+	if len(p) < msgHeader {
+		return m, 0, nil
+	}
+	m.kind = p[0]
+	n := int(binary.BigEndian.Uint16(p[1:]))
+	bad := func() (message, int, error) {
+		return m, 0, violation("control message of type %d with %d bytes", m.kind, n)
+	}
+	switch {
+	case m.kind == msgTokens && n > 0 && n <= maxTokens*32 && n%32 == 0:
+	case m.kind == msgAbandon && n == 4:
+	case m.kind == msgClose && n >= 2 && n <= 2+maxCloseText:
+	case m.kind == msgPolicy && n == 3:
+	default:
+		return bad()
+	}
+	if len(p) < msgHeader+n {
+		return m, 0, nil
+	}
+	body := p[msgHeader : msgHeader+n]
+	switch m.kind {
+	case msgTokens:
+		for ; len(body) > 0; body = body[32:] {
+			m.tokens = append(m.tokens, Token(body[:32]))
+		}
+	case msgAbandon:
+		m.path = binary.BigEndian.Uint32(body)
+	case msgClose:
+		m.code, m.text = Code(binary.BigEndian.Uint16(body)), string(body[2:])
+		if !utf8.ValidString(m.text) {
+			return bad()
+		}
+	case msgPolicy:
+		share := binary.BigEndian.Uint16(body[1:])
+		if body[0] == 0 || share == 0 {
+			return bad()
+		}
+		m.policy = splitter.Policy{MinPaths: int(body[0]), MaxShare: float64(share) / shareUnit}
+		if m.policy, err = m.policy.WithDefaults(false); err != nil {
+			return m, 0, &ProtocolError{"split policy", err}
+		}
+	}
+	return m, msgHeader + n, nil
+}
+
+// A controlReader collects the control lane's bytes into messages.
+type controlReader struct{ partial []byte }
+
+// Input takes in-order bytes and calls handle with each whole message.
+func (c *controlReader) Input(p []byte, handle func(message) error) error {
+	c.partial = append(c.partial, p...)
+	for {
+		m, n, err := parseMessage(c.partial)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil // the rest is shorter than maxMessage
+		}
+		c.partial = c.partial[:copy(c.partial, c.partial[n:])]
+		if err := handle(m); err != nil {
+			return err
+		}
+	}
+}
+
+// A Code says why a session was closed.
+type Code uint16
+
+// Codes of a close message.
+const (
+	CodeNormal   Code = 0 // the node or the session was closed in order
+	CodeProtocol Code = 1 // the peer broke the protocol
+	CodeReplaced Code = 2 // the peer came back with a new instance
+	CodeRefused  Code = 3 // the peer may not, or no longer, talk to this node
+)
+
+func (c Code) String() string {
+	switch c {
+	case CodeNormal:
+		return "closed"
+	case CodeProtocol:
+		return "protocol error"
+	case CodeReplaced:
+		return "replaced by a new instance"
+	case CodeRefused:
+		return "refused"
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}

@@ -1,0 +1,249 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+// A sinkConn swallows what is written and never has anything to read.
+type sinkConn struct{ closed chan struct{} }
+
+func newSinkConn() *sinkConn { return &sinkConn{make(chan struct{})} }
+
+func (c *sinkConn) Read([]byte) (int, error)         { <-c.closed; return 0, net.ErrClosed }
+func (c *sinkConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (c *sinkConn) LocalAddr() net.Addr              { return nil }
+func (c *sinkConn) RemoteAddr() net.Addr             { return nil }
+func (c *sinkConn) SetDeadline(time.Time) error      { return nil }
+func (c *sinkConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *sinkConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *sinkConn) Close() error {
+	select {
+	case <-c.closed:
+	default:
+		close(c.closed)
+	}
+	return nil
+}
+
+// victim is a session with one path, which the test plays the peer of.
+func victim(t tester, dialler bool) (*Session, *path) {
+	p := newPair(t, nil)
+	s := p.b
+	_, r := p.results(FirstPath)
+	if dialler {
+		s = p.a
+		r, _ = p.results(FirstPath)
+	}
+	if err := s.AddPath(newSinkConn(), r, PathInfo{}); err != nil {
+		t.Fatal(err)
+	}
+	return s, s.pathByID(FirstPath)
+}
+
+// feed hands a frame's plaintext to the session as the path's reader would.
+func feed(s *Session, p *path, packet uint64, plain []byte) error {
+	b := buf.Get(len(plain))
+	defer b.Release()
+	copy(b.B, plain)
+	return s.handle(p, packet, b.B, b)
+}
+
+func data(lane byte, offset uint64, payload ...byte) []byte {
+	b := make([]byte, dataHeader, dataHeader+len(payload))
+	putDataHeader(b, lane, offset)
+	return append(b, payload...)
+}
+
+func control(message []byte) []byte { return data(laneControl, 0, message...) }
+
+func TestHostileFrames(t *testing.T) {
+	tokens := make([]Token, maxTokens)
+	for _, tt := range []struct {
+		name    string
+		dialler bool
+		plain   []byte
+		want    string
+	}{
+		{name: "unknown type", plain: []byte{9}, want: "frame of type 9"},
+		{name: "datagram", plain: []byte{3, 0}, want: "frame of type 3"},
+		{name: "empty data", plain: data(laneThroughput, 0), want: "data frame of 10 bytes"},
+		{name: "short data", plain: []byte{typeData, 0}, want: "data frame of 2 bytes"},
+		{name: "oversized data", plain: data(laneThroughput, 0, make([]byte, maxSegment+1)...), want: "want at most"},
+		{name: "unknown lane", plain: data(0x77, 0, 1), want: "lane 0x77"},
+		{name: "beyond credit", plain: data(laneThroughput, laneCredit, 1), want: "credit"},
+		{name: "offset wraps", plain: data(laneThroughput, ^uint64(0), 1, 2), want: "credit"},
+		{name: "not a mux frame", plain: data(laneThroughput, 0, bytes.Repeat([]byte{0xff}, 12)...), want: "streams"},
+		{name: "empty ack", plain: []byte{typeAck, 0, 0}, want: "malformed acknowledgement"},
+		{name: "short ack", plain: []byte{typeAck}, want: "malformed acknowledgement"},
+		{name: "ack cut off", plain: []byte{typeAck, 1, 0, 0}, want: "malformed acknowledgement"},
+		{name: "ack with too many paths", plain: append([]byte{typeAck, 200}, make([]byte, 200*pathAckSize+1)...), want: "malformed acknowledgement"},
+		{name: "ack with bytes left over", plain: append(appendAck(nil, &ack{Lanes: []laneAck{{0, 0, 1}}}), 0), want: "malformed acknowledgement"},
+		{name: "credit below offset", plain: appendAck(nil, &ack{Lanes: []laneAck{{0, 2, 1}}}), want: "credit 1 below offset 2"},
+		{name: "ack of what was not sent", plain: appendAck(nil, &ack{Paths: []pathAck{{FirstPath, 1 << 40, 0}}}), want: "acknowledged to packet"},
+		{name: "ack of bytes not written", plain: appendAck(nil, &ack{Lanes: []laneAck{{laneThroughput, 99, 99}}}), want: "acknowledged to 99"},
+		{name: "ack of an unknown lane", plain: appendAck(nil, &ack{Lanes: []laneAck{{0x33, 0, 9}}}), want: "unknown lane 0x33"},
+		{name: "short ping", plain: []byte{typePing, 1}, want: "ping of 2 bytes"},
+		{name: "long pong", plain: append([]byte{typePong}, make([]byte, 9)...), want: "ping of 10 bytes"},
+		{name: "padding with a message", plain: []byte{typePad, 0, 1}, want: "padding is not zero"},
+		{name: "unknown message", plain: control([]byte{77, 0, 0}), want: "control message of type 77"},
+		{name: "oversized message", plain: control([]byte{msgClose, 0xff, 0xff}), want: "control message of type 3"},
+		{name: "tokens from the dialler", plain: control(appendTokens(nil, tokens[:1])), want: "nobody asked for"},
+		{name: "half a token", dialler: true, plain: control([]byte{msgTokens, 0, 31}), want: "control message of type 1"},
+		{name: "no token", dialler: true, plain: control([]byte{msgTokens, 0, 0}), want: "control message of type 1"},
+		{name: "too many tokens", dialler: true, plain: control(bytes.Repeat(appendTokens(nil, tokens), 5)), want: "nobody asked for"},
+		{name: "policy from the listener", dialler: true, plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6})), want: "split policy from the end"},
+		{name: "impossible policy", plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.1})), want: "impossible split policy"},
+		{name: "policy of no path", plain: control([]byte{msgPolicy, 0, 3, 0, 1, 1}), want: "control message of type 4"},
+		{name: "close that is not text", plain: control([]byte{msgClose, 0, 3, 0, 0, 0xff}), want: "control message of type 3"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, p := victim(t, tt.dialler)
+			err := feed(s, p, 0, tt.plain)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("%v, want one that says %q", err, tt.want)
+			}
+			if !isProtocol(err) {
+				t.Errorf("%T is no *ProtocolError", err)
+			}
+			// A lane that failed stays so, and the reader ends the session.
+			s.failNow(err)
+			if !errors.Is(s.Err(), err) {
+				t.Error(s.Err())
+			}
+		})
+	}
+}
+
+func TestHarmlessFrames(t *testing.T) {
+	s, p := victim(t, false)
+	for i, plain := range [][]byte{
+		{typePad}, {typePad, 0, 0, 0}, append([]byte{typePong}, make([]byte, 8)...), append([]byte{typePing}, "12345678"...),
+		appendAck(nil, &ack{Paths: []pathAck{{99, 7, 0}}}), // of a path that is gone
+		control(appendAbandon(nil, 99)),
+	} {
+		if err := feed(s, p, uint64(i), plain); err != nil {
+			t.Errorf("%x: %v", plain, err)
+		}
+	}
+	if s.Err() != nil {
+		t.Fatal(s.Err())
+	}
+}
+
+// TestCodecs: what is written is read back, and only that.
+func TestCodecs(t *testing.T) {
+	a := ack{Paths: []pathAck{{7, 1 << 40, 1234 * time.Microsecond}, {8, 0, 0}}, Lanes: []laneAck{{0x10, 5, 9}}}
+	var got ack
+	if err := parseAck(appendAck(nil, &a), &got); err != nil || len(got.Paths) != 2 || got.Paths[0] != a.Paths[0] || got.Lanes[0] != a.Lanes[0] {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	long := strings.Repeat("ü", maxCloseText)
+	for _, m := range [][]byte{
+		appendTokens(nil, []Token{{1}, {2}}), appendAbandon(nil, 9), appendClose(nil, CodeRefused, "why"),
+		appendClose(nil, CodeNormal, long), appendClose(nil, CodeNormal, "\xff"), appendPolicy(nil, splitter.Policy{MinPaths: 3, MaxShare: 1.0 / 3}),
+	} {
+		if _, n, err := parseMessage(m); err != nil || n != len(m) {
+			t.Errorf("%x: %d, %v", m, n, err)
+		}
+		for cut := range m {
+			if _, n, err := parseMessage(m[:cut]); err != nil || n != 0 {
+				t.Errorf("%x: %d, %v", m[:cut], n, err)
+			}
+		}
+	}
+	for c, want := range map[Code]string{CodeNormal: "closed", CodeProtocol: "protocol error", CodeReplaced: "replaced by a new instance", CodeRefused: "refused", 99: "code 99"} {
+		if c.String() != want {
+			t.Error(c)
+		}
+	}
+	for _, e := range []error{&ClosedError{Text: "x", Remote: true}, &ClosedError{}, &PathsLostError{Last: net.ErrClosed}} {
+		if !errors.Is(e, net.ErrClosed) || e.Error() == "" {
+			t.Error(e)
+		}
+	}
+}
+
+func FuzzAck(f *testing.F) {
+	f.Add(appendAck(nil, &ack{Paths: []pathAck{{7, 1 << 40, 99}}, Lanes: []laneAck{{0x10, 5, 9}}}))
+	f.Add([]byte{typeAck, 0, 0})
+	var a ack
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if len(p) == 0 {
+			return
+		}
+		p[0] = typeAck
+		if parseAck(p, &a) == nil && !bytes.Equal(appendAck(nil, &a), p) {
+			t.Fatalf("%x is read as %+v, which is written as %x", p, a, appendAck(nil, &a))
+		}
+	})
+}
+
+func FuzzControl(f *testing.F) {
+	f.Add(appendTokens(nil, []Token{{1}}))
+	f.Add(append(appendAbandon(nil, 7), appendClose(nil, 1, "bye")...))
+	f.Add(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6}))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		m, n, err := parseMessage(p)
+		if err != nil || n == 0 {
+			return
+		}
+		var again []byte
+		switch m.kind {
+		case msgTokens:
+			again = appendTokens(nil, m.tokens)
+		case msgAbandon:
+			again = appendAbandon(nil, m.path)
+		case msgClose:
+			again = appendClose(nil, m.code, m.text)
+		case msgPolicy:
+			again = appendPolicy(nil, m.policy)
+		}
+		if !bytes.Equal(again, p[:n]) {
+			t.Fatalf("%x is written as %x", p[:n], again)
+		}
+	})
+}
+
+// FuzzSession lets a peer that holds the keys send anything. The session must
+// neither panic nor hold more than its bounds; what it refuses, it refuses as
+// the peer's fault. Frames are cut from the input as length 8, bytes.
+func FuzzSession(f *testing.F) {
+	frames := func(plain ...[]byte) (out []byte) {
+		for _, p := range plain {
+			out = append(append(out, byte(len(p))), p...)
+		}
+		return out
+	}
+	syn := data(laneThroughput, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 'a', 'b', 'c')
+	f.Add(false, frames(syn, data(laneThroughput, 15, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0)))
+	f.Add(true, frames(control(appendTokens(nil, []Token{{1}, {2}})), append([]byte{typePing}, make([]byte, 8)...)))
+	f.Add(false, frames(data(laneThroughput, 100, 1, 2, 3), data(laneThroughput, 50, 9), appendAck(nil, &ack{Lanes: []laneAck{{0x10, 0, 1 << 30}}})))
+	f.Add(false, frames(control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6})), syn, []byte{typePad, 0}))
+	f.Fuzz(func(t *testing.T, dialler bool, in []byte) {
+		s, p := victim(t, dialler)
+		for packet := uint64(0); len(in) > 1; packet++ {
+			n := min(int(in[0]), len(in)-1)
+			plain := in[1 : 1+n]
+			in = in[1+n:]
+			if n == 0 {
+				continue // a frame has at least one byte: frame refuses less
+			}
+			if err := feed(s, p, packet, plain); err != nil {
+				s.failNow(err)
+				break
+			}
+		}
+		st := s.Stats()
+		if st.OutOfOrder > laneCredit*len(s.lanes) || st.Unacknowledged > 2*(maxHeld+maxControl) || st.Streams > 4096 {
+			t.Fatalf("%+v", st)
+		}
+	})
+}

@@ -1,0 +1,204 @@
+package session
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/splitmesh/splitmesh/frame"
+	"github.com/splitmesh/splitmesh/internal/buf"
+)
+
+// maxBatch is the most bytes that one write of a path carries: two full
+// records do not fit, so that each is a message and a system call of its own.
+const maxBatch = 65544
+
+// inlineRounds is how many writes a writer does for others before it leaves the
+// rest to the flusher.
+const inlineRounds = 2
+
+// A batch is what one write will carry: plaintexts, in order. It belongs to the
+// holder of path.wmu.
+type batch struct {
+	plain [][]byte
+	held  []*buf.Buf // references to release after sealing
+	small [maxSmall]byte
+}
+
+// maxSmall bounds a batch's acknowledgement, ping and pong together.
+const maxSmall = 3 + maxAckRows*(pathAckSize+laneAckSize) + 2*pingSize
+
+// flush is the path's flusher: it writes whatever is queued when nobody else
+// does. It ends when the path is dead.
+func (p *path) flush() {
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-p.wake:
+		}
+		p.wmu.Lock()
+		for p.write() {
+		}
+		p.wmu.Unlock()
+	}
+}
+
+// pumpInline writes in the caller's goroutine if nobody else is writing, and
+// leaves what remains to the flusher.
+func (p *path) pumpInline() {
+	if !p.wmu.TryLock() {
+		p.signal()
+		return
+	}
+	for range inlineRounds {
+		if !p.write() {
+			p.wmu.Unlock()
+			return
+		}
+	}
+	p.wmu.Unlock()
+	p.signal()
+}
+
+// write seals and writes one batch. It reports whether there may be more. wmu
+// is held.
+func (p *path) write() bool {
+	s := p.s
+	s.lock()
+	s.schedule()
+	size := 0
+	if !p.dead {
+		size = p.collect()
+	}
+	s.unlock(false)
+	if size == 0 {
+		return false
+	}
+	err := p.seal(size)
+	if err != nil {
+		p.s.pathDied(p, err)
+	}
+	return err == nil
+}
+
+// seal writes the batch, of size bytes when sealed. wmu is held.
+func (p *path) seal(size int) (err error) {
+	wire := buf.Get(size)
+	defer wire.Release()
+	out := wire.B[:0]
+	for _, plain := range p.batch.plain {
+		if out, err = p.sealer.Seal(out, plain); err != nil {
+			break
+		}
+	}
+	for i, b := range p.batch.held {
+		b.Release()
+		p.batch.held[i] = nil
+	}
+	clear(p.batch.plain)
+	p.batch.plain, p.batch.held = p.batch.plain[:0], p.batch.held[:0]
+	if err != nil {
+		return err
+	}
+	_, err = p.conn.Write(out)
+	return err
+}
+
+// collect fills the batch and numbers its frames; it returns their sealed size.
+// s.mu and wmu are held.
+func (p *path) collect() int {
+	size := 0
+	add := func(plain []byte) {
+		p.batch.plain = append(p.batch.plain, plain)
+		p.packet++
+		p.stats.SentFrames++
+		size += frame.HeaderSize + len(plain) + frame.TagSize
+	}
+	small := p.batch.small[:0]
+	if p.owed > 0 && (p.owed >= ackBytes || !p.s.now.Before(p.ackAt)) {
+		small = p.s.appendAcks(small, p)
+		add(small)
+		p.owed = 0
+	}
+	if p.pongDue {
+		at := len(small)
+		small = append(append(small, typePong), p.pong[:]...)
+		add(small[at:])
+		p.pongDue = false
+	}
+	if p.pingDue {
+		at := len(small)
+		small = append(append(small, typePing), make([]byte, 8)...)
+		add(small[at:])
+		p.pingDue = false
+	}
+	for len(p.queue) > 0 {
+		g := p.queue[0]
+		if size+frame.HeaderSize+len(g.b.B)+frame.TagSize > maxBatch {
+			break
+		}
+		p.queue[0] = nil
+		p.queue = p.queue[1:]
+		p.flight = append(p.flight, record{
+			packet: p.packet, segment: g, cost: g.cost(), at: p.s.now,
+			delivered: p.est.delivered, limited: p.inFlight < p.est.window()/2,
+		})
+		p.batch.held = append(p.batch.held, g.b)
+		add(g.b.B)
+	}
+	if len(p.queue) == 0 {
+		p.queue, p.woken = nil, false
+	}
+	return size
+}
+
+// read is the path's reader. It takes frames until the path is dead, and never
+// waits for anything but the next byte from the network.
+func (p *path) read(opener *frame.Opener) {
+	r := bufio.NewReaderSize(p.conn, 4<<10)
+	for {
+		err := p.readFrame(r, opener)
+		switch {
+		case err == nil:
+			continue
+		case isProtocol(err):
+			p.s.failNow(err)
+		case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed):
+			p.s.pathDied(p, fmt.Errorf("closed by the other side: %w", err))
+		default:
+			p.s.pathDied(p, err)
+		}
+		return
+	}
+}
+
+func isProtocol(err error) bool {
+	_, ok := errors.AsType[*ProtocolError](err)
+	return ok
+}
+
+// readFrame reads, opens and handles one frame. A failed seal is the path's
+// fault, what an intact frame says is the peer's.
+func (p *path) readFrame(r *bufio.Reader, opener *frame.Opener) error {
+	peek, err := r.Peek(frame.Peek)
+	if err != nil {
+		return err
+	}
+	size, err := opener.Size(peek)
+	if err != nil {
+		return err
+	}
+	b := buf.Get(size)
+	defer b.Release()
+	if _, err := io.ReadFull(r, b.B); err != nil {
+		return err
+	}
+	plain, err := opener.Open(b.B)
+	if err != nil {
+		return err
+	}
+	return p.s.handle(p, opener.Packet(), plain, b)
+}

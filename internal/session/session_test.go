@@ -1,0 +1,308 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/splitmesh/splitmesh/splitter"
+	"golang.org/x/net/nettest"
+)
+
+func TestNettest(t *testing.T) {
+	for name, paths := range map[string][]int{"direct": {0}, "three relays": {1, 2, 3}} {
+		t.Run(name, func(t *testing.T) {
+			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+				p := newPair(t, nil)
+				for _, relay := range paths {
+					p.joinTCP(t, relay)
+				}
+				c1, c2 = p.stream(t)
+				return c1, c2, func() {
+					p.a.Abort(CodeNormal)
+					p.b.Abort(CodeNormal)
+				}, nil
+			})
+		})
+	}
+}
+
+// noise is n reproducible bytes.
+func noise(seed uint64, n int) []byte {
+	p := make([]byte, n)
+	c := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	c.Read(p)
+	return p
+}
+
+// transfer sends want from one conn and returns what arrives at the other.
+func transfer(t *testing.T, from, to net.Conn, want []byte) [32]byte {
+	t.Helper()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if n, err := from.Write(want); err != nil {
+			t.Errorf("write of %d bytes: %d, %v", len(want), n, err)
+		}
+		if err := from.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Error(err)
+		}
+	})
+	h := sha256.New()
+	if n, err := io.Copy(h, to); err != nil || n != int64(len(want)) {
+		t.Errorf("received %d bytes, %v, want %d", n, err, len(want))
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+func TestEqualPathsShareTheLoad(t *testing.T) {
+	p := newPair(t, nil)
+	for relay := 1; relay <= 3; relay++ {
+		p.joinTCP(t, relay)
+	}
+	here, there := p.stream(t)
+	want := noise(1, 32<<20)
+	if got := transfer(t, here, there, want); got != sha256.Sum256(want) {
+		t.Fatal("the bytes differ")
+	}
+	st := p.a.Stats()
+	if len(st.Paths) != 3 {
+		t.Fatalf("%d paths", len(st.Paths))
+	}
+	for _, path := range st.Paths {
+		share := float64(path.SentBytes) / float64(len(want))
+		t.Logf("path %d: %.3f", path.ID, share)
+		if share < 0.1 || share > 0.7 {
+			t.Errorf("path %d carried %.2f of the whole", path.ID, share)
+		}
+		if path.ResentBytes != 0 {
+			t.Errorf("path %d re-sent %d bytes", path.ID, path.ResentBytes)
+		}
+	}
+}
+
+// TestNoByteLostWhenPathsDie cuts a random path again and again in mid-transfer
+// and adds another in its place.
+func TestNoByteLostWhenPathsDie(t *testing.T) {
+	for seed := range uint64(8) {
+		p := newPair(t, nil)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var ids []uint32
+		for relay := 1; relay <= 3; relay++ {
+			ids = append(ids, p.joinTCP(t, relay))
+		}
+		here, there := p.stream(t)
+		want := noise(seed, 12<<20)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			here.Write(want)
+			here.CloseWrite()
+		})
+		got := make([]byte, 0, len(want))
+		piece := make([]byte, 64<<10)
+		for kills := 1; ; {
+			n, err := there.Read(piece)
+			got = append(got, piece[:n]...)
+			if err != nil {
+				if err != io.EOF {
+					t.Fatalf("seed %d: after %d bytes: %v", seed, len(got), err)
+				}
+				break
+			}
+			if len(got) > kills*len(want)/8 && kills < 7 {
+				kills++
+				i := rng.IntN(len(ids))
+				p.cut(ids[i])
+				ids[i] = p.joinTCP(t, 3+kills)
+			}
+		}
+		wg.Wait()
+		if !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: the bytes differ", seed)
+		}
+		p.mu.Lock()
+		died := 0
+		for _, e := range p.fates[0] {
+			if e.Err != nil {
+				died++
+			}
+		}
+		p.mu.Unlock()
+		if died == 0 {
+			t.Fatalf("seed %d: no path died: the test shows nothing", seed)
+		}
+	}
+}
+
+func TestLastPathEndsTheSession(t *testing.T) {
+	p := newPair(t, nil)
+	id := p.joinTCP(t, 0)
+	here, there := p.stream(t)
+	p.cut(id)
+	lost, ok := errors.AsType[*PathsLostError](<-p.ends[0])
+	if !ok || lost.Peer != p.b.Local() || lost.Last == nil {
+		t.Fatal(lost)
+	}
+	<-p.ends[1]
+	for _, c := range []net.Conn{here, there} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("Read on a dead session succeeds")
+		}
+	}
+	if _, err := p.a.Open(); !errors.Is(err, lost) {
+		t.Error(err)
+	}
+}
+
+func TestCloseDeliversWhatWasWritten(t *testing.T) {
+	p := newPair(t, nil)
+	p.joinTCP(t, 1)
+	p.joinTCP(t, 2)
+	here, there := p.stream(t)
+	want := noise(3, 200<<10) // fits the stream's first window: Write does not wait
+	if _, err := here.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	here.Close()
+	if err := p.a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(there)
+	if !bytes.Equal(got, want) || err != nil {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	closed, ok := errors.AsType[*ClosedError](<-p.ends[1])
+	if !ok || !closed.Remote || closed.Code != CodeNormal {
+		t.Fatal(closed)
+	}
+	if !errors.Is(p.b.Err(), net.ErrClosed) || !errors.Is(p.a.Err(), net.ErrClosed) {
+		t.Fatal(p.a.Err(), p.b.Err())
+	}
+	p.a.Close() // idempotent
+	<-p.a.Done()
+	ca, cb := tcpPipe(t)
+	defer cb.Close()
+	result, _ := p.results(9)
+	if err := p.a.AddPath(ca, result, PathInfo{}); err == nil {
+		t.Error("a closed session takes a path")
+	}
+}
+
+func TestPolicyHoldsData(t *testing.T) {
+	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}
+	p := newPair(t, func(a, _ *Config) { a.Policy = policy })
+	p.joinTCP(t, 1)
+	here, err := p.a.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := here.Write([]byte("not over one relay alone")); err != nil {
+		t.Fatal(err)
+	}
+	// The control lane works over one path: tokens have come.
+	if _, err := p.a.TakeToken(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	p.joinTCP(t, 1) // the same relay again is no second
+	if _, err := p.a.TakeToken(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if st := p.a.Stats(); st.Unacknowledged == 0 {
+		t.Fatal("data went out over one relay")
+	}
+	select {
+	case <-p.accepted:
+		t.Fatal("data arrived over one relay")
+	default:
+	}
+	p.joinTCP(t, 2)
+	there := <-p.accepted
+	buf := make([]byte, 100)
+	if n, err := there.Read(buf); string(buf[:n]) != "not over one relay alone" || err != nil {
+		t.Fatal(string(buf[:n]), err)
+	}
+	// The dialler's policy binds the other end too.
+	p.b.mu.Lock()
+	got := p.b.data.policy
+	p.b.mu.Unlock()
+	if got.MinPaths != 2 || got.MaxShare != 0.6 {
+		t.Fatalf("the peer's policy is %+v", got)
+	}
+}
+
+// TestPolicyGoesFirst: no data leaves before the peer has acknowledged the policy.
+func TestPolicyGoesFirst(t *testing.T) {
+	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}
+	p := newPair(t, func(a, _ *Config) { a.Policy = policy })
+	for id := uint32(1); id <= 2; id++ {
+		r, _ := p.results(id)
+		if err := p.a.AddPath(newSinkConn(), r, PathInfo{Relay: relayNumber(int(id))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := p.a.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Write(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	sent := func() (n uint64) {
+		for _, c := range p.a.Stats().Carried {
+			n += c.SentBytes
+		}
+		return n
+	}
+	said := uint64(len(appendPolicy(nil, policy)))
+	if sent() != said {
+		t.Fatalf("%d bytes were sent before the policy arrived, want %d", sent(), said)
+	}
+	if err := feed(p.a, p.a.pathByID(1), 0, appendAck(nil, &ack{Lanes: []laneAck{{laneControl, said, laneCredit}}})); err != nil {
+		t.Fatal(err)
+	}
+	if sent() < said+1000 {
+		t.Fatalf("%d bytes sent once it had", sent())
+	}
+}
+
+func TestFailFast(t *testing.T) {
+	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6, FailFast: true}
+	p := newPair(t, func(a, _ *Config) { a.Policy = policy })
+	p.joinTCP(t, 1)
+	here, err := p.a.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	few, ok := errors.AsType[*splitter.TooFewPathsError](errOf(here.Write([]byte("x"))))
+	if !ok || few.Have != 1 || few.Want != 2 {
+		t.Fatal(few)
+	}
+}
+
+func errOf(_ int, err error) error { return err }
+
+// TestMaxShareHolds sends over one fast and one slow path and counts each relay's
+// part, re-sent bytes included, by what the paths sent.
+func TestMaxShareHolds(t *testing.T) {
+	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}
+	p := newPair(t, func(a, _ *Config) { a.Policy = policy })
+	for relay := 1; relay <= 2; relay++ {
+		p.joinTCP(t, relay)
+	}
+	here, there := p.stream(t)
+	want := noise(4, 16<<20)
+	if got := transfer(t, here, there, want); got != sha256.Sum256(want) {
+		t.Fatal("the bytes differ")
+	}
+	for _, path := range p.a.Stats().Paths {
+		if share := float64(path.SentBytes) / float64(len(want)); share > 0.605 {
+			t.Errorf("relay of path %d carried %.3f", path.ID, share)
+		}
+	}
+}

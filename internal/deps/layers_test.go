@@ -36,7 +36,7 @@ var layers = []struct {
 		"a session takes paths that somebody else has found and connected: it neither dials nor looks up"},
 	{"./mesh", []string{
 		"./identity", "./identity/keystore", "./frame", "./splitter", "./registry",
-		"./transport", "./transport/websocket", "./transport/tcp",
+		"./transport", "./transport/websocket", "./transport/internal/gate", "./transport/tcp",
 		"./internal/buf", "./internal/handshake", "./internal/mux", "./internal/session",
 	}, "the node composes the layers; directories and further adapters are values that its user hands to it"},
 	{module, nil, "the root package is the map, not a door"},

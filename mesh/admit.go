@@ -1,0 +1,206 @@
+package mesh
+
+import (
+	"crypto/sha256"
+	"net"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/handshake"
+	"github.com/splitmesh/splitmesh/internal/mux"
+	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+// accepted is what the node remembers of a session.
+type accepted struct {
+	dialled bool
+	hop     bool // with a relay: carries circuits, under no network key
+	// services says that the peer may use this node's services, for it proved
+	// the network key. A session without may only use the relay.
+	services bool
+	tokens   map[[32]byte]struct{} // hashes of those not yet used; guarded by Node.mu
+}
+
+// admit judges an arrival by its opening. What it returns does the rest.
+func (n *Node) admit(opening []byte, info session.PathInfo) func(net.Conn) {
+	select {
+	case n.pending <- struct{}{}:
+	default:
+		n.log.Warn("arrival refused: too many handshakes at once", "limit", maxPending)
+		return nil
+	}
+	r, services, err := n.respond(opening, info)
+	if err != nil {
+		<-n.pending
+		n.log.Debug("arrival refused", "via", info.Remote, "err", err)
+		return nil
+	}
+	return func(conn net.Conn) {
+		defer func() { <-n.pending }()
+		if conn == nil {
+			return
+		}
+		if info.Remote == "" && conn.RemoteAddr() != nil {
+			info.Remote = conn.RemoteAddr().String()
+		}
+		done := make(chan struct{})
+		if !n.goRun(func() { // ends with the handshake
+			defer close(done)
+			if err := n.welcome(conn, r, services, info); err != nil {
+				n.log.Debug("arrival failed", "via", info.Remote, "err", err)
+			}
+		}) {
+			conn.Close()
+			return
+		}
+		<-done
+	}
+}
+
+// respond opens the opening with the keys that the node answers to.
+func (n *Node) respond(opening []byte, info session.PathInfo) (r *handshake.Responder, services bool, err error) {
+	r, err = handshake.NewResponder(n.handshakeConfig(false), n.seen, opening)
+	if err == nil {
+		return r, true, nil
+	}
+	if n.relay == nil || n.NetworkKey == nil || !info.Direct() {
+		return nil, false, err
+	}
+	r, err = handshake.NewResponder(n.handshakeConfig(true), n.seen, opening)
+	return r, false, err
+}
+
+// handshakeConfig is what the node brings to a handshake; hop leaves out the
+// network key, which relays do not have.
+func (n *Node) handshakeConfig(hop bool) *handshake.Config {
+	cfg := &handshake.Config{Identity: n.key, Instance: n.instance}
+	if !hop {
+		cfg.NetworkKey = n.NetworkKey
+	}
+	return cfg
+}
+
+// welcome answers the opening, and makes a session of the path or adds it to one.
+func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, info session.PathInfo) error {
+	token, joins := r.Join()
+	answer := handshake.Answer{PathID: session.FirstPath}
+	var s *session.Session
+	if joins {
+		if s = n.takeToken(token); s == nil {
+			answer = handshake.Answer{Refuse: true}
+		} else {
+			secret := s.JoinSecret()
+			answer = handshake.Answer{PathID: s.AllotPath(), JoinSecret: &secret}
+			s.TokenUsed()
+		}
+	}
+	res, err := r.Run(n.ctx, conn, answer) // closes conn on error
+	if err != nil {
+		return err
+	}
+	if joins {
+		return s.AddPath(conn, res, info)
+	}
+	if err := n.checkStanding(n.ctx, res.Peer); err != nil {
+		conn.Close()
+		return err
+	}
+	n.endGhosts(res.Peer, res.PeerInstance)
+	s, err = n.newSession(res, &accepted{services: services}, n.policy, nil)
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	return s.AddPath(conn, res, info)
+}
+
+// newSession makes the session that a first handshake leads to and keeps it until
+// it ends.
+func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Policy, l *link) (*session.Session, error) {
+	cfg := session.Config{
+		Local: n.id, Peer: res.Peer, PeerInstance: res.PeerInstance, Dialler: a.dialled, Exporter: res.Exporter,
+		Policy: policy, Budget: n.budget, Logger: n.log, OnEnd: n.ended,
+	}
+	var s *session.Session
+	cfg.OnToken = func(t session.Token) { n.keepToken(t, s, a) }
+	cfg.OnStream = func(st *mux.Stream) {
+		if !n.goRun(func() { n.serve(s, a, st) }) { // ends with the opening, or with the circuit
+			st.Reset()
+		}
+	}
+	if l != nil {
+		cfg.OnPath = l.pathChanged
+	}
+	s = session.New(cfg)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.closed:
+		return nil, errNodeClosed
+	case len(n.sessions) >= maxSessions:
+		return nil, &LimitError{Relay: n.id, Limit: "sessions", Value: maxSessions}
+	}
+	n.sessions[s] = a
+	return s, nil
+}
+
+// ended forgets a session.
+func (n *Node) ended(s *session.Session, err error) {
+	n.mu.Lock()
+	if a := n.sessions[s]; a != nil {
+		for t := range a.tokens {
+			delete(n.tokens, t)
+		}
+	}
+	delete(n.sessions, s)
+	if n.reservations[s.Peer()] == s {
+		delete(n.reservations, s.Peer())
+		n.reservationsChanged()
+	}
+	n.mu.Unlock()
+	if n.relay != nil {
+		n.relay.sessionEnded(s)
+	}
+	n.log.Debug("session ended", "peer", s.Peer().Short(), "cause", err)
+}
+
+// endGhosts ends the sessions with an earlier run of peer's.
+func (n *Node) endGhosts(peer identity.ID, instance [16]byte) {
+	n.mu.Lock()
+	var ghosts []*session.Session
+	for s := range n.sessions {
+		if s.Peer() == peer && s.PeerInstance() != instance {
+			ghosts = append(ghosts, s)
+		}
+	}
+	n.mu.Unlock()
+	for _, s := range ghosts {
+		s.Abort(session.CodeReplaced)
+	}
+}
+
+// Tokens are kept by their hash, so that the time of a look-up says nothing
+// about those that are there.
+func (n *Node) keepToken(t session.Token, s *session.Session, a *accepted) {
+	h := sha256.Sum256(t[:])
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a.tokens == nil {
+		a.tokens = make(map[[32]byte]struct{})
+	}
+	a.tokens[h] = struct{}{}
+	n.tokens[h] = s
+}
+
+// takeToken returns the session that t admits a path to, once.
+func (n *Node) takeToken(t [32]byte) *session.Session {
+	h := sha256.Sum256(t[:])
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.tokens[h]
+	if s != nil {
+		delete(n.tokens, h)
+		delete(n.sessions[s].tokens, h)
+	}
+	return s
+}

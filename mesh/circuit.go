@@ -1,0 +1,246 @@
+package mesh
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/mux"
+	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/splitter"
+	"github.com/splitmesh/splitmesh/transport"
+)
+
+// A circuit is one end of a stream to a relay that the relay splices to a stream
+// to the peer. To all above, it is a transport's connection.
+type circuit struct {
+	net.Conn
+	relay   identity.ID
+	limit   uint64 // bytes that the relay carries, 0: no limit
+	carried atomic.Uint64
+}
+
+// Read implements net.Conn.
+func (c *circuit) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.count(n, err)
+}
+
+// Write implements net.Conn.
+func (c *circuit) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.count(n, err)
+}
+
+// count names the relay's limit as the reason for an error that it explains.
+func (c *circuit) count(n int, err error) error {
+	carried := c.carried.Add(uint64(n))
+	if err != nil && c.limit > 0 && carried >= c.limit && !errors.Is(err, net.ErrClosed) {
+		return &LimitError{Relay: c.relay, Limit: limitBytes, Value: c.limit}
+	}
+	return err
+}
+
+// hopKey is the key of the session with a relay that carries circuits.
+func hopKey(relay identity.ID) linkKey {
+	return linkKey{peer: relay, hop: true, paths: 1, policy: hopPolicy}
+}
+
+var hopPolicy = splitter.Policy{Purpose: splitter.Throughput, MinPaths: 1, MaxShare: 1}
+
+// hop returns the session with a relay at addr.
+func (n *Node) hop(ctx context.Context, relay identity.ID, addr multiaddr.Multiaddr) (*session.Session, error) {
+	var hints []multiaddr.Multiaddr
+	if addr != nil {
+		hints = append(hints, transport.WithPeer(addr, relay))
+	}
+	return n.session(ctx, hopKey(relay), hints...)
+}
+
+// dialCircuit asks a relay to carry an opening to target.
+func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, opening []byte) (net.Conn, error) {
+	s, err := n.hop(ctx, r.relay, r.addr)
+	if err != nil {
+		return nil, err
+	}
+	st, limit, err := n.ask(ctx, s, openRequest{serviceConnect, append(target[:], opening...)})
+	if err != nil {
+		return nil, err
+	}
+	st.SetAddrs(Addr{ID: n.id}, Addr{ID: target})
+	return &circuit{Conn: st, relay: r.relay, limit: limit}, nil
+}
+
+// ask makes one of the mesh's own requests and waits for the answer, openTimeout
+// at most. limit is what a relay's consent came with.
+func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (st *mux.Stream, limit uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if st, err = s.Open(); err != nil {
+		return nil, 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { st.SetDeadline(time.Unix(1, 0)) })
+	_, err = st.Write(appendRequest(nil, q))
+	var a openAnswer
+	if err == nil {
+		if a, err = readAnswer(st); err == nil {
+			err = a.err(s.Peer())
+		}
+	}
+	if !stop() && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		st.Reset()
+		if cause := s.Err(); cause != nil {
+			err = cause
+		}
+		return nil, 0, err
+	}
+	if len(a.body) == 8 {
+		limit = binary.BigEndian.Uint64(a.body)
+	}
+	return st, limit, nil
+}
+
+// serveCircuit takes a circuit that a relay brings us.
+func (n *Node) serveCircuit(s *session.Session, st *mux.Stream, q openRequest) {
+	n.mu.Lock()
+	reserved := n.reservations[s.Peer()] == s
+	n.mu.Unlock()
+	if !reserved {
+		refuse(st, openAnswer{status: statusRefused})
+		return
+	}
+	source, opening := identity.ID(q.body[:len(identity.ID{})]), q.body[len(identity.ID{}):]
+	st.SetAddrs(Addr{ID: n.id}, Addr{ID: source})
+	accept := n.admit(opening, session.PathInfo{Relay: s.Peer(), Remote: "relay " + s.Peer().Short()})
+	if accept == nil {
+		refuse(st, openAnswer{status: statusRefused})
+		return
+	}
+	st.SetWriteDeadline(time.Now().Add(openTimeout))
+	if _, err := st.Write(appendAnswer(nil, openAnswer{})); err != nil {
+		st.Reset()
+		accept(nil)
+		return
+	}
+	st.SetWriteDeadline(time.Time{})
+	accept(st)
+}
+
+// dialSelf joins both ends of a pipe in this process.
+func (n *Node) dialSelf(opening []byte) (net.Conn, error) {
+	accept := n.admit(opening, session.PathInfo{Remote: "this node itself"})
+	if accept == nil {
+		return nil, ErrRefused
+	}
+	here, there := net.Pipe()
+	if !n.goRun(func() { accept(there) }) { // ends with the handshake
+		accept(nil)
+		return nil, errNodeClosed
+	}
+	return here, nil
+}
+
+// reserveAll begins to reserve at every bootstrap address. mu is held.
+func (n *Node) reserveAll() {
+	seen := make(map[identity.ID]bool)
+	for _, b := range n.Bootstrap {
+		addr, id, _, _ := transport.SplitPeer(b) // checked by start
+		if id == n.id || seen[id] {
+			continue
+		}
+		seen[id] = true
+		n.wg.Go(func() { n.keepReserved(id, addr) }) // ends with n.ctx
+	}
+}
+
+// keepReserved holds a reservation at a relay for as long as the node lives.
+func (n *Node) keepReserved(relay identity.ID, addr multiaddr.Multiaddr) {
+	wait := minRest
+	for n.ctx.Err() == nil {
+		s, err := n.reserve(relay, addr)
+		if err == nil {
+			n.log.Info("reserved", "relay", relay.Short())
+			n.publish()
+			wait = minRest
+			select {
+			case <-s.Done():
+				n.publish()
+			case <-n.ctx.Done():
+				return
+			}
+		} else {
+			n.log.Debug("no reservation", "relay", relay.Short(), "err", err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-n.ctx.Done():
+		}
+		wait = min(2*wait, maxRest)
+	}
+}
+
+// reserve asks a relay to forward to us while the session with it lives.
+func (n *Node) reserve(relay identity.ID, addr multiaddr.Multiaddr) (*session.Session, error) {
+	s, err := n.hop(n.ctx, relay, addr)
+	if err != nil {
+		return nil, err
+	}
+	// From here on the relay may bring circuits, the answer notwithstanding.
+	n.mu.Lock()
+	n.reservations[relay] = s
+	n.mu.Unlock()
+	st, _, err := n.ask(n.ctx, s, openRequest{service: serviceReserve})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err == nil && s.Err() == nil {
+		st.Close()
+		n.reservationsChanged()
+		return s, nil
+	}
+	if n.reservations[relay] == s {
+		delete(n.reservations, relay)
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return nil, err
+}
+
+// reservationsChanged wakes who waits for it. mu is held.
+func (n *Node) reservationsChanged() {
+	close(n.reservedC)
+	n.reservedC = make(chan struct{})
+}
+
+// WaitReserved waits until k relays forward to this node. A node reserves at the
+// relays among its Bootstrap addresses once it listens on a service.
+func (n *Node) WaitReserved(ctx context.Context, k int) error {
+	n.init()
+	for {
+		n.mu.Lock()
+		have, changed, closed := len(n.reservations), n.reservedC, n.closed
+		n.mu.Unlock()
+		if have >= k {
+			return nil
+		}
+		if closed {
+			return errNodeClosed
+		}
+		select {
+		case <-changed:
+		case <-n.ctx.Done():
+			return errNodeClosed
+		case <-ctx.Done():
+			return &OpError{Op: "reserve", Err: context.Cause(ctx)}
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/splitmesh/splitmesh/internal/mux"
+	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+// defaultPaths is how many relays a session is split over.
+const defaultPaths = 3
+
+// A Dialer dials with options of its own. Only Node is required.
+type Dialer struct {
+	Node *Node
+	// Split is how the bytes may be divided, in both directions. Its zero
+	// value means the node's.
+	Split splitter.Policy
+	// RelayedOnly allows no direct path: no relay sees both the whole of what
+	// is sent and where it goes, and the peer does not learn our address.
+	RelayedOnly bool
+	// Paths is the number of relays to use at once when there is no direct
+	// path, 1 to 8. 0 means 3. Fewer are used when there are no more, but never
+	// fewer than Split.MinPaths.
+	Paths int
+	// FastOpen returns before the peer has answered, so that the first data
+	// travels with the request; a refusal is then the first Read's error.
+	FastOpen bool
+}
+
+// Dial connects to "peer:service"; see [Dialer.Dial].
+func (n *Node) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	return (&Dialer{Node: n}).Dial(ctx, addr)
+}
+
+// DialContext is Dial with the signature that http.Transport wants. network is
+// "mesh", "tcp" or empty.
+func (n *Node) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&Dialer{Node: n}).DialContext(ctx, network, addr)
+}
+
+// DialContext is Dial for those who want a network: "mesh", "tcp" or empty.
+func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	switch network {
+	case "", "mesh", "tcp":
+		return d.Dial(ctx, addr)
+	}
+	return nil, &OpError{Op: "dial", Err: net.UnknownNetworkError(network)}
+}
+
+// Dial connects to "peer:service" and returns a *Conn when the peer's listener
+// has it. ctx bounds the dial only. Errors are *OpError or *AddrError, and wrap
+// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, *LimitError, *RouteError,
+// *splitter.TooFewPathsError or the context's error.
+func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	a, err := ParseAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := d.dial(ctx, a)
+	if err != nil {
+		return nil, &OpError{Op: "dial", Peer: a.ID, Service: a.Service, Err: err}
+	}
+	return c, nil
+}
+
+func (d *Dialer) dial(ctx context.Context, a Addr) (*Conn, error) {
+	n := d.Node
+	if n == nil {
+		return nil, errors.New("the Dialer has no Node")
+	}
+	if err := n.Start(ctx); err != nil {
+		return nil, err
+	}
+	key, err := d.key(a)
+	if err != nil {
+		return nil, err
+	}
+	const tries = 2 // a session that was kept may have died without our knowing
+	for try := 1; ; try++ {
+		s, err := n.sessionFor(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		c, err := n.open(ctx, s, a, nil, d.FastOpen)
+		if err == nil || try == tries || s.Err() == nil || ctx.Err() != nil {
+			return c, err
+		}
+	}
+}
+
+// key fills the options' defaults.
+func (d *Dialer) key(a Addr) (linkKey, error) {
+	key := linkKey{peer: a.ID, relayedOnly: d.RelayedOnly, paths: d.Paths, policy: d.Split}
+	if key.policy == (splitter.Policy{}) {
+		key.policy = d.Node.Split
+	}
+	var err error
+	if key.policy, err = key.policy.WithDefaults(d.RelayedOnly); err != nil {
+		return key, err
+	}
+	if key.paths == 0 {
+		key.paths = defaultPaths
+	}
+	if key.paths < 1 || key.paths > session.MaxPaths {
+		return key, fmt.Errorf("Dialer.Paths is %d, want 1 to %d, or 0 for %d", d.Paths, session.MaxPaths, defaultPaths)
+	}
+	return key, nil
+}
+
+// sessionFor is session, but for the plain key it also takes a session that the
+// peer dialled.
+func (n *Node) sessionFor(ctx context.Context, key linkKey) (*session.Session, error) {
+	if !key.relayedOnly && key.policy == n.policy && key.peer != n.id {
+		n.mu.Lock()
+		_, linked := n.links[key]
+		var s *session.Session
+		if !linked {
+			for t, a := range n.sessions {
+				if t.Peer() == key.peer && a.services && !a.dialled {
+					s = t
+				}
+			}
+		}
+		n.mu.Unlock()
+		if s != nil && s.Err() == nil {
+			return s, nil
+		}
+	}
+	return n.session(ctx, key)
+}
+
+// open opens a stream for a service and reads the peer's answer, unless fast.
+func (n *Node) open(ctx context.Context, s *session.Session, a Addr, body []byte, fast bool) (*Conn, error) {
+	st, err := s.Open()
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{stream: st, session: s, local: Addr{ID: n.id}, remote: a, unread: true}
+	stop := context.AfterFunc(ctx, func() { st.SetDeadline(time.Unix(1, 0)) })
+	_, err = st.Write(appendRequest(nil, openRequest{a.Service, body}))
+	if err == nil && !fast {
+		err = c.readAnswer()
+	}
+	if !stop() && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		st.Reset()
+		if op, ok := err.(*OpError); ok { // Dial wraps it again
+			err = op.Err
+		}
+		if cause := s.Err(); cause != nil && ctx.Err() == nil {
+			err = cause
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// serve reads a stream's request and hands the stream to whom it is for.
+func (n *Node) serve(s *session.Session, a *accepted, st *mux.Stream) {
+	st.SetReadDeadline(time.Now().Add(openTimeout))
+	q, err := readRequest(st)
+	if err != nil {
+		n.log.Debug("stream refused", "peer", s.Peer().Short(), "err", err)
+		st.Reset()
+		return
+	}
+	st.SetReadDeadline(time.Time{})
+	switch q.service {
+	case serviceReserve, serviceConnect:
+		n.serveRelay(s, st, q)
+	case serviceCircuit:
+		n.serveCircuit(s, st, q)
+	default:
+		n.serveService(s, a, st, q.service)
+	}
+}
+
+// openTimeout bounds how long a request may take to arrive, and an answer.
+const openTimeout = 10 * time.Second
+
+func refuse(st *mux.Stream, a openAnswer) {
+	st.SetWriteDeadline(time.Now().Add(openTimeout))
+	st.Write(appendAnswer(nil, a))
+	st.Close()
+}
+
+func (n *Node) serveService(s *session.Session, a *accepted, st *mux.Stream, service string) {
+	n.mu.Lock()
+	l := n.services[service]
+	n.mu.Unlock()
+	if !a.services {
+		refuse(st, openAnswer{status: statusRefused})
+		return
+	}
+	if n.Authorize != nil {
+		if err := n.Authorize(n.ctx, s.Peer(), service); err != nil {
+			n.log.Info("conn refused", "peer", s.Peer().Short(), "service", service, "err", err)
+			refuse(st, openAnswer{status: statusRefused})
+			return
+		}
+	}
+	if l == nil {
+		refuse(st, openAnswer{status: statusNoService})
+		return
+	}
+	c := &Conn{stream: st, session: s, local: Addr{n.id, service}, remote: Addr{ID: s.Peer()}}
+	// The answer goes before the conn, so that nothing of the application's
+	// can overtake it.
+	if !l.reserve() {
+		refuse(st, openAnswer{status: statusBusy})
+		return
+	}
+	st.SetWriteDeadline(time.Now().Add(openTimeout))
+	_, err := st.Write(appendAnswer(nil, openAnswer{}))
+	st.SetWriteDeadline(time.Time{})
+	l.deliver(c, err)
+}

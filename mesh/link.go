@@ -1,0 +1,428 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/handshake"
+	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+const (
+	connectTimeout = 30 * time.Second
+	joinTimeout    = 15 * time.Second
+	// stagger is how long the first route may try before the next joins in
+	// (RFC 8305, section 5).
+	stagger = 250 * time.Millisecond
+	// A route that failed rests, twice as long each time.
+	minRest = 500 * time.Millisecond
+	maxRest = 30 * time.Second
+	// pollRelays is how often a link that wants more paths than it can have
+	// looks for new relays.
+	pollRelays = 5 * time.Second
+)
+
+// A linkKey tells apart the sessions that a node dials.
+type linkKey struct {
+	peer        identity.ID
+	hop         bool // with a relay, to carry circuits: direct, without network key
+	relayedOnly bool
+	paths       int
+	policy      splitter.Policy
+}
+
+// A link dials the session to one peer and keeps it supplied with paths.
+type link struct {
+	n     *Node
+	key   linkKey
+	hints []multiaddr.Multiaddr
+	ready chan struct{} // closed when s or err is set
+	kick  chan struct{} // of size 1: something changed
+
+	s   *session.Session // set before ready is closed
+	err error            // likewise
+
+	mu      sync.Mutex       // guards all below
+	live    map[uint32]route // by path id
+	joining map[string]bool  // by route key
+	rests   map[string]rest
+}
+
+// A rest is how long a route that failed is left alone.
+type rest struct {
+	until time.Time
+	next  time.Duration
+}
+
+// session returns the session for key, dialling it if there is none.
+func (n *Node) session(ctx context.Context, key linkKey, hints ...multiaddr.Multiaddr) (*session.Session, error) {
+	for {
+		l, err := n.link(key, hints)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-l.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if l.err != nil {
+			return nil, l.err
+		}
+		if l.s.Err() == nil {
+			return l.s, nil
+		}
+		n.unlink(l) // it died as we looked
+	}
+}
+
+// link returns the link for key, starting one if there is none.
+func (n *Node) link(key linkKey, hints []multiaddr.Multiaddr) (*link, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l := n.links[key]; l != nil {
+		return l, nil
+	}
+	if n.closed {
+		return nil, errNodeClosed
+	}
+	l := &link{
+		n: n, key: key, hints: hints, ready: make(chan struct{}), kick: make(chan struct{}, 1),
+		live: make(map[uint32]route), joining: make(map[string]bool), rests: make(map[string]rest),
+	}
+	n.links[key] = l
+	n.wg.Go(l.run) // ends with its session, or when it can't be dialled
+	return l, nil
+}
+
+func (n *Node) unlink(l *link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.links[l.key] == l {
+		delete(n.links, l.key)
+	}
+}
+
+func (l *link) run() {
+	ctx, cancel := context.WithTimeout(l.n.ctx, connectTimeout)
+	s, err := l.connect(ctx)
+	if err == nil {
+		if err = l.supply(ctx, s); err != nil {
+			s.Abort(session.CodeNormal)
+		}
+	}
+	cancel()
+	if err != nil {
+		l.err = err
+		l.n.unlink(l)
+		close(l.ready)
+		return
+	}
+	l.s = s
+	close(l.ready)
+	l.maintain(s)
+	l.n.unlink(l)
+}
+
+// connect tries the routes, each a little after the one before, and makes the
+// session of the first that leads to the peer.
+func (l *link) connect(ctx context.Context) (*session.Session, error) {
+	routes, err := l.n.routes(ctx, l.key, l.hints)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		route route
+		conn  net.Conn
+		res   *handshake.Result
+		err   error
+	}
+	results := make(chan result)
+	var errs []error
+	running := 0
+	start := func() {
+		r := routes[0]
+		routes = routes[1:]
+		running++
+		l.n.wg.Go(func() { // l.run, which runs, keeps wg above zero; ends with ctx
+			conn, res, err := l.dial(ctx, &r, nil)
+			select {
+			case results <- result{r, conn, res, err}:
+			case <-ctx.Done():
+				if conn != nil {
+					conn.Close()
+				}
+			}
+		})
+	}
+	start()
+	next := time.NewTimer(stagger)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+			if len(routes) > 0 {
+				start()
+				next.Reset(stagger)
+			}
+		case r := <-results:
+			running--
+			if r.err == nil {
+				return l.begin(r.conn, r.res, r.route)
+			}
+			errs = append(errs, &RouteError{r.route.String(), r.err})
+			l.failed(&r.route)
+			if len(routes) > 0 {
+				start()
+				next.Reset(stagger)
+			} else if running == 0 {
+				return nil, errors.Join(errs...)
+			}
+		case <-ctx.Done():
+			return nil, errors.Join(append(errs, context.Cause(ctx))...)
+		}
+	}
+}
+
+// dial runs the handshake over one route.
+func (l *link) dial(ctx context.Context, r *route, join *handshake.Join) (net.Conn, *handshake.Result, error) {
+	d, err := handshake.NewDialler(l.n.handshakeConfig(l.key.hop), l.key.peer, join)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := l.n.dialRoute(ctx, l.key, r, d.Opening())
+	if err != nil {
+		return nil, nil, err
+	}
+	res, err := d.Run(ctx, conn) // closes conn on error
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, res, nil
+}
+
+// begin makes the session of its first path.
+func (l *link) begin(conn net.Conn, res *handshake.Result, r route) (*session.Session, error) {
+	if err := l.n.checkStanding(l.n.ctx, res.Peer); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	a := &accepted{dialled: true, hop: l.key.hop, services: !l.key.hop || l.n.NetworkKey == nil}
+	s, err := l.n.newSession(res, a, l.key.policy, l)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, l.add(s, conn, res, r)
+}
+
+// add gives the session a path and remembers its route.
+func (l *link) add(s *session.Session, conn net.Conn, res *handshake.Result, r route) error {
+	l.mu.Lock()
+	l.live[res.PathID] = r
+	delete(l.rests, r.key())
+	l.mu.Unlock()
+	err := s.AddPath(conn, res, session.PathInfo{Relay: r.relay, Remote: r.String(), Dialled: true})
+	if err != nil {
+		l.mu.Lock()
+		delete(l.live, res.PathID)
+		l.mu.Unlock()
+	}
+	return err
+}
+
+// pathChanged is the session's OnPath.
+func (l *link) pathChanged(_ *session.Session, e session.Event) {
+	if e.Err != nil {
+		l.mu.Lock()
+		if r, ok := l.live[e.Path.ID]; ok {
+			delete(l.live, e.Path.ID)
+			l.restLocked(&r)
+		}
+		l.mu.Unlock()
+	}
+	l.signal()
+}
+
+func (l *link) signal() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// failed lets a route rest.
+func (l *link) failed(r *route) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.restLocked(r)
+}
+
+func (l *link) restLocked(r *route) {
+	k := r.key()
+	next := min(max(2*l.rests[k].next, minRest), maxRest)
+	jitter := time.Duration(rand.Int64N(int64(next / 4)))
+	l.rests[k] = rest{time.Now().Add(next + jitter), next}
+}
+
+// supply adds paths until the policy is satisfied.
+func (l *link) supply(ctx context.Context, s *session.Session) error {
+	for {
+		have := l.distinct()
+		if have >= l.key.policy.MinPaths {
+			return nil
+		}
+		l.joinMore(s)
+		t := time.NewTimer(minRest)
+		select {
+		case <-l.kick:
+		case <-t.C:
+		case <-s.Done():
+			t.Stop()
+			return s.Err()
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%w (%w)", &splitter.TooFewPathsError{Have: have, Want: l.key.policy.MinPaths}, context.Cause(ctx))
+		}
+		t.Stop()
+	}
+}
+
+// maintain keeps the session at the number of paths that it wants until it ends.
+func (l *link) maintain(s *session.Session) {
+	for {
+		var again <-chan time.Time // nil, and so never, when nothing is lacking
+		if l.joinMore(s) {
+			again = time.After(l.untilNext())
+		}
+		select {
+		case <-l.kick:
+		case <-again:
+		case <-s.Done():
+			return
+		}
+	}
+}
+
+// untilNext is how long to wait for a route that rests, or for news.
+func (l *link) untilNext() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wait := pollRelays
+	for _, r := range l.rests {
+		wait = min(wait, max(time.Until(r.until), 10*time.Millisecond))
+	}
+	return wait
+}
+
+// distinct counts the live paths that no relay shares.
+func (l *link) distinct() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	relays := make(map[identity.ID]bool)
+	for _, r := range l.live {
+		relays[r.relay] = true
+	}
+	return len(relays)
+}
+
+// wanted is the number of paths to have, given those there are. mu is held.
+func (l *link) wanted() int {
+	for _, r := range l.live {
+		if r.direct() {
+			return max(1, l.key.policy.MinPaths)
+		}
+	}
+	return max(l.key.paths, l.key.policy.MinPaths)
+}
+
+// joinMore starts to join as many paths as the session lacks. It reports whether
+// some are still wanted that could not be tried.
+func (l *link) joinMore(s *session.Session) bool {
+	l.mu.Lock()
+	lack := l.wanted() - len(l.live) - len(l.joining)
+	l.mu.Unlock()
+	if lack <= 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(l.n.ctx, joinTimeout)
+	routes, err := l.n.routes(ctx, l.key, l.hints)
+	cancel()
+	if err != nil {
+		return true
+	}
+	for _, r := range l.choose(routes, lack) {
+		if !l.n.goRun(func() { l.join(s, r) }) { // ends within joinTimeout
+			l.joined(&r)
+			return false
+		}
+		lack--
+	}
+	return lack > 0
+}
+
+// choose picks up to k of the routes that are neither in use nor resting, and
+// marks them as joining.
+func (l *link) choose(routes []route, k int) []route {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	used := make([]route, 0, len(l.live))
+	busy := make(map[string]bool)
+	for _, r := range l.live {
+		used = append(used, r)
+		busy[r.key()] = true
+	}
+	var free []route
+	for _, r := range routes {
+		if !busy[r.key()] && !l.joining[r.key()] && !now.Before(l.rests[r.key()].until) {
+			free = append(free, r)
+		}
+	}
+	free = diverse(used, free)
+	free = free[:min(k, len(free))]
+	for i := range free {
+		l.joining[free[i].key()] = true
+	}
+	return free
+}
+
+func (l *link) joined(r *route) {
+	l.mu.Lock()
+	delete(l.joining, r.key())
+	l.mu.Unlock()
+	l.signal()
+}
+
+// join adds a path over r.
+func (l *link) join(s *session.Session, r route) {
+	defer l.joined(&r)
+	ctx, cancel := context.WithTimeout(l.n.ctx, joinTimeout)
+	defer cancel()
+	token, err := s.TakeToken(ctx)
+	if err != nil {
+		return
+	}
+	conn, res, err := l.dial(ctx, &r, &token)
+	if err == nil {
+		err = l.add(s, conn, res, r)
+	}
+	if err == nil {
+		return
+	}
+	l.failed(&r)
+	l.n.log.Debug("join failed", "peer", l.key.peer.Short(), "via", r.String(), "err", err)
+	if errors.Is(err, handshake.ErrUnknownToken) {
+		s.Abort(session.CodeReplaced) // authenticated and final: the peer has lost the session
+	}
+}

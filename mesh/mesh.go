@@ -1,0 +1,56 @@
+// Package mesh gives ordinary net.Conns to a peer's key.
+//
+//	n := &mesh.Node{Bootstrap: relays}
+//	defer n.Close()
+//	conn, err := n.Dial(ctx, "<peer's ID>:echo")
+//
+// and, at the peer,
+//
+//	l, err := n.Listen("echo")
+//	conn, err := l.Accept() // conn.RemoteAddr() says who is calling
+//
+// A [Node] finds the ways to a peer (its own addresses, relays at which it holds
+// a reservation), proves both ends to each other over each, and splits what is
+// sent over as many as the [splitter.Policy] wants. When a relay dies, what it
+// had not delivered travels over the others, and another relay takes its place.
+//
+// It promises that the peer at the other end of a conn holds the private key of
+// RemoteAddr's ID, that nobody in between reads or alters a byte, that no byte is
+// lost or doubled while one path lives, and that with relays only, no relay
+// carries more than its share. It does not hide that two peers talk, from their
+// relays or from those who watch both ends; see docs/THREATS.md.
+package mesh
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// defaultNode is behind the package's functions. It is made at the first use.
+var defaultNode = sync.OnceValues(nodeFromEnvironment)
+
+// Dial connects to "peer:service" on the default node, which is configured from
+// the environment:
+//
+//	SPLITMESH_BOOTSTRAP   multiaddrs of relays and peers, separated by commas
+//	SPLITMESH_LISTEN      multiaddrs to listen on, separated by commas
+//	SPLITMESH_KEYSTORE    the node's key, as written by identity/keystore; none: a fresh key
+//	SPLITMESH_PASSPHRASE_FILE   a file that holds the keystore's passphrase
+//	SPLITMESH_NETWORK_KEY_FILE  a file that holds the private network's key: 64 hexadecimal digits
+func Dial(ctx context.Context, addr string) (net.Conn, error) {
+	n, err := defaultNode()
+	if err != nil {
+		return nil, err
+	}
+	return n.Dial(ctx, addr)
+}
+
+// Listen listens on a service of the default node; see [Dial].
+func Listen(service string) (net.Listener, error) {
+	n, err := defaultNode()
+	if err != nil {
+		return nil, err
+	}
+	return n.Listen(service)
+}

@@ -1,0 +1,382 @@
+package mesh
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/handshake"
+	"github.com/splitmesh/splitmesh/internal/mux"
+	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/splitter"
+	"github.com/splitmesh/splitmesh/transport"
+	"github.com/splitmesh/splitmesh/transport/tcp"
+	"github.com/splitmesh/splitmesh/transport/websocket"
+)
+
+// Bounds of a node; docs/SPEC.md, "Bounds".
+const (
+	maxPending  = 1024 // handshakes at once
+	maxSessions = 16384
+	windowBytes = 256 << 20 // of streams' windows above their first 256 KiB
+)
+
+// A Node is one member of the mesh. Its zero value is useful: a node with a key
+// of its own that listens nowhere. Fields are read-only after the first method
+// call. A Node must not be copied.
+type Node struct {
+	// Identity is the node's key. Nil: a fresh one, forgotten on exit.
+	Identity *identity.Key
+	// ListenAddrs are where neighbours reach this node. None: only by relays.
+	ListenAddrs []multiaddr.Multiaddr
+	// Transports carry bytes to neighbours. Nil: websocket and tcp.
+	Transports []transport.Transport
+	// Bootstrap are addresses, each ending in /p2p/ID, of relays and peers known
+	// from the start. A node that listens on a service reserves at those that relay.
+	Bootstrap []multiaddr.Multiaddr
+	// Directory says where peers are, and is told where this node is. May be nil.
+	Directory registry.Directory
+	// Authority says whether a peer may join. Nil: everyone may.
+	Authority registry.Authority
+	// NetworkKey closes the network to all who don't have it. Nil: public.
+	NetworkKey *[32]byte
+	// Split is the policy of conns that are dialled without one of their own,
+	// and of what this node sends on conns that it accepts.
+	Split splitter.Policy
+	// Relay makes the node carry circuits for others. Nil: it does not.
+	Relay *RelayConfig
+	// Authorize is asked before a conn of peer's to service is accepted. An
+	// error refuses it; its text is for the log, not for the peer. Nil: accept.
+	Authorize func(ctx context.Context, peer identity.ID, service string) error
+	// Logger gets what the node does. No keys, no payload. Nil: nothing.
+	Logger *slog.Logger
+
+	once     sync.Once
+	startErr error
+	started  chan struct{} // closed when start has ended
+	setup    sync.Once
+
+	// Set by init, then read-only.
+	key        *identity.Key
+	id         identity.ID
+	instance   [16]byte
+	transports []transport.Transport
+	policy     splitter.Policy
+	log        *slog.Logger
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	seen       *handshake.ReplayCache
+	budget     *mux.Budget
+	pending    chan struct{}
+	relay      *relay
+
+	wg sync.WaitGroup // every goroutine of the node; Add under mu while not closed
+
+	mu           sync.Mutex // guards all below
+	closed       bool
+	arrivals     []transport.Listener
+	services     map[string]*listener
+	links        map[linkKey]*link
+	sessions     map[*session.Session]*accepted // of both directions; nil value: dialled
+	tokens       map[[32]byte]*session.Session  // by the token's SHA-256
+	reservations map[identity.ID]*session.Session
+	reserving    bool
+	reservedC    chan struct{} // closed and replaced when reservations change
+	lastSequence int64
+}
+
+// init fills what the fields leave open. It starts nothing.
+func (n *Node) init() {
+	n.setup.Do(func() {
+		n.ctx, n.cancel = context.WithCancel(context.Background())
+		n.started = make(chan struct{})
+		n.services = make(map[string]*listener)
+		n.links = make(map[linkKey]*link)
+		n.sessions = make(map[*session.Session]*accepted)
+		n.tokens = make(map[[32]byte]*session.Session)
+		n.reservations = make(map[identity.ID]*session.Session)
+		n.reservedC = make(chan struct{})
+		n.pending = make(chan struct{}, maxPending)
+		n.log = n.Logger
+		if n.log == nil {
+			n.log = slog.New(slog.DiscardHandler)
+		}
+		n.transports = n.Transports
+		if n.transports == nil {
+			n.transports = []transport.Transport{&websocket.Transport{}, &tcp.Transport{}}
+		}
+		n.seen = new(handshake.ReplayCache)
+		rand.Read(n.instance[:])
+		n.key = n.Identity
+		if n.key == nil {
+			n.key, n.startErr = identity.GenerateKey()
+		}
+		if n.startErr != nil {
+			return
+		}
+		n.id = n.key.ID()
+		n.log = n.log.With("node", n.id.Short())
+		n.policy, n.startErr = n.Split.WithDefaults(false)
+		n.budget = mux.NewBudget(windowBytes)
+		if n.Relay != nil {
+			n.relay = newRelay(n, *n.Relay)
+			n.budget = mux.NewBudget(n.relay.cfg.BufferBytes)
+		}
+	})
+}
+
+// Start begins to listen on ListenAddrs. Dial and Listen start the node
+// themselves; to call Start is to learn early what is wrong. ctx bounds the start
+// only.
+func (n *Node) Start(ctx context.Context) error {
+	n.init()
+	n.once.Do(func() {
+		if n.startErr == nil {
+			n.startErr = n.start(ctx)
+		}
+		close(n.started)
+	})
+	select {
+	case <-n.started:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if n.startErr != nil {
+		return n.startErr
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return errNodeClosed
+	}
+	return nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	for _, b := range n.Bootstrap {
+		if _, id, ok, err := transport.SplitPeer(b); err != nil || !ok || id.IsZero() {
+			return &OpError{Op: "start", Err: fmt.Errorf("bootstrap address %s does not end in /p2p/ID", b)}
+		}
+	}
+	for _, addr := range n.ListenAddrs {
+		l, err := n.listenOn(ctx, addr)
+		if err == nil && !n.keepArrivals(l) {
+			l.Close()
+			err = errNodeClosed
+		}
+		if err != nil {
+			n.closeArrivals()
+			return &OpError{Op: "start", Err: fmt.Errorf("listen on %s: %w", addr, err)}
+		}
+		n.log.Info("listening", "addr", l.Multiaddr().String())
+	}
+	n.publish()
+	return nil
+}
+
+// listenOn listens with the first transport that knows the address.
+func (n *Node) listenOn(ctx context.Context, addr multiaddr.Multiaddr) (transport.Listener, error) {
+	for _, t := range n.transports {
+		if !t.CanDial(addr) {
+			continue
+		}
+		return t.Listen(ctx, addr, func(opening []byte) func(net.Conn) { return n.admit(opening, session.PathInfo{}) })
+	}
+	return nil, transport.ErrUnsupported
+}
+
+func (n *Node) keepArrivals(l transport.Listener) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.arrivals = append(n.arrivals, l)
+	return true
+}
+
+func (n *Node) closeArrivals() {
+	n.mu.Lock()
+	arrivals := n.arrivals
+	n.arrivals = nil
+	n.mu.Unlock()
+	for _, l := range arrivals {
+		l.Close()
+	}
+}
+
+// ID is the node's identity. It is fixed from the first method call on.
+func (n *Node) ID() identity.ID {
+	n.init()
+	return n.id
+}
+
+// Addrs are the addresses that the node listens on, each ending in /p2p/ID.
+func (n *Node) Addrs() []multiaddr.Multiaddr {
+	n.init()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []multiaddr.Multiaddr
+	for _, l := range n.arrivals {
+		out = append(out, transport.WithPeer(l.Multiaddr(), n.id))
+	}
+	return out
+}
+
+// Listen accepts conns to a service of this node. It starts the node.
+func (n *Node) Listen(service string) (net.Listener, error) {
+	if err := checkService(service); err != nil {
+		return nil, &OpError{Op: "listen", Service: service, Err: err}
+	}
+	if err := n.Start(context.Background()); err != nil {
+		return nil, err
+	}
+	l := &listener{n: n, addr: Addr{n.id, service}, in: make(chan *Conn, backlog), done: make(chan struct{})}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.closed:
+		return nil, &OpError{Op: "listen", Service: service, Err: errNodeClosed}
+	case n.services[service] != nil:
+		return nil, &OpError{Op: "listen", Service: service, Err: ErrServiceTaken}
+	}
+	n.services[service] = l
+	if !n.reserving {
+		n.reserving = true
+		n.reserveAll()
+	}
+	return l, nil
+}
+
+func (n *Node) forget(l *listener) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.services[l.addr.Service] == l {
+		delete(n.services, l.addr.Service)
+	}
+}
+
+// goRun starts f in a goroutine that Close waits for; f ends when n.ctx does. It
+// reports false, and does not start f, when the node is closed.
+func (n *Node) goRun(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.wg.Go(f)
+	return true
+}
+
+// Close ends every session in order, each in 6 s at most, and returns when all
+// of the node's goroutines have ended. It is idempotent and safe at any moment.
+func (n *Node) Close() error {
+	n.init()
+	n.mu.Lock()
+	already := n.closed
+	n.closed = true
+	services := n.services
+	n.services = make(map[string]*listener)
+	n.mu.Unlock()
+	if already {
+		n.wg.Wait()
+		return nil
+	}
+	for _, l := range services {
+		l.Close()
+	}
+	n.closeArrivals()
+	// Sessions over circuits first: they need those with relays to say goodbye.
+	for _, hop := range []bool{false, true} {
+		n.closeSessions(hop)
+	}
+	n.cancel()
+	n.closeSessions(false)
+	n.closeSessions(true)
+	n.wg.Wait()
+	return nil
+}
+
+// closeSessions closes the sessions that are (or are not) with relays.
+func (n *Node) closeSessions(hop bool) {
+	n.mu.Lock()
+	var closing []*session.Session
+	for s, a := range n.sessions {
+		if isHop := a.hop || n.reservations[s.Peer()] == s; isHop == hop {
+			closing = append(closing, s)
+		}
+	}
+	n.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range closing {
+		wg.Go(func() { s.Close() })
+	}
+	wg.Wait()
+}
+
+// SessionStats is the state of one session.
+type SessionStats struct {
+	Peer    identity.ID
+	Paths   []Path
+	Streams int
+}
+
+// Stats is the state of a node.
+type Stats struct {
+	Sessions     []SessionStats
+	Reservations []identity.ID // the relays that forward to us
+	Relay        RelayStats
+}
+
+// Stats returns the present state.
+func (n *Node) Stats() Stats {
+	n.init()
+	n.mu.Lock()
+	var st Stats
+	var all []*session.Session
+	for s := range n.sessions {
+		all = append(all, s)
+	}
+	for id := range n.reservations {
+		st.Reservations = append(st.Reservations, id)
+	}
+	n.mu.Unlock()
+	for _, s := range all {
+		st.Sessions = append(st.Sessions, SessionStats{Peer: s.Peer(), Paths: pathsOf(s), Streams: s.NumStreams()})
+	}
+	slices.SortFunc(st.Reservations, identity.ID.Compare)
+	slices.SortFunc(st.Sessions, func(a, b SessionStats) int { return a.Peer.Compare(b.Peer) })
+	if n.relay != nil {
+		st.Relay = n.relay.stats()
+	}
+	return st
+}
+
+// checkStanding asks the authority about peer; an authority that can't answer
+// refuses.
+func (n *Node) checkStanding(ctx context.Context, peer identity.ID) error {
+	if n.Authority == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	st, err := n.Authority.Standing(ctx, peer)
+	if err != nil {
+		return fmt.Errorf("the authority did not say whether %s may join: %w", peer.Short(), err)
+	}
+	if st != registry.Active {
+		return fmt.Errorf("%w: the authority calls %s %v", errStanding, peer.Short(), st)
+	}
+	return nil
+}
+
+var errStanding = errors.New("not a member of the network")

@@ -1,0 +1,178 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/transport"
+)
+
+// A route is one way to a peer: its own address, or a relay.
+type route struct {
+	relay identity.ID         // zero: direct
+	addr  multiaddr.Multiaddr // the peer's, or the relay's; nil when not known
+	self  bool                // the peer is this node
+	// What the route shares with others when it fails or spies.
+	operator, group string
+}
+
+func (r *route) direct() bool { return r.relay.IsZero() }
+
+// String names the route for people.
+func (r *route) String() string {
+	switch {
+	case r.self:
+		return "this node itself"
+	case !r.direct():
+		return "relay " + r.relay.Short()
+	}
+	return r.addr.String()
+}
+
+// key tells routes apart: one for each relay, one for each direct address.
+func (r *route) key() string {
+	switch {
+	case r.self:
+		return "self"
+	case r.direct():
+		return r.addr.String()
+	}
+	return r.relay.String()
+}
+
+// routes returns the ways to the key's peer, the preferred first: direct ones,
+// then relays so that neighbours in the list differ as much as can be.
+func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multiaddr) ([]route, error) {
+	if key.peer == n.id {
+		return []route{{self: true}}, nil
+	}
+	rec, err := n.lookup(ctx, key.peer)
+	var addrs []multiaddr.Multiaddr
+	addrs = append(addrs, hints...)
+	addrs = append(addrs, n.Bootstrap...)
+	if rec != nil {
+		addrs = append(addrs, rec.Addrs...)
+	}
+	found := n.sortRoutes(key, addrs)
+	if len(found) == 0 {
+		if err == nil || errors.Is(err, registry.ErrNotFound) {
+			err = ErrNoRoute
+		}
+		return nil, err
+	}
+	return found, nil
+}
+
+// sortRoutes makes routes of addresses: the peer's own, circuits to the peer, and
+// every other node's as a relay that may know it.
+func (n *Node) sortRoutes(key linkKey, addrs []multiaddr.Multiaddr) []route {
+	var direct, relayed []route
+	seen := make(map[string]bool)
+	for _, a := range addrs {
+		r := route{addr: a}
+		if relay, target, ok, err := transport.SplitCircuit(a); err == nil && ok {
+			if target != key.peer {
+				continue
+			}
+			r.addr = relay
+		}
+		base, id, ok, err := transport.SplitPeer(r.addr)
+		switch {
+		case err != nil:
+			continue
+		case !ok:
+			id = key.peer // a record's own address may leave it out
+		}
+		r.addr = base
+		r.group = transport.NetworkGroup(base)
+		if id != key.peer {
+			r.relay = id
+		}
+		if id == n.id || seen[r.key()] || r.direct() && (key.relayedOnly || !n.canDial(base)) || !r.direct() && key.hop {
+			continue
+		}
+		seen[r.key()] = true
+		if r.direct() {
+			direct = append(direct, r)
+		} else {
+			relayed = append(relayed, r)
+		}
+	}
+	rand.Shuffle(len(relayed), func(i, j int) { relayed[i], relayed[j] = relayed[j], relayed[i] })
+	return append(direct, diverse(nil, relayed)...)
+}
+
+// diverse orders candidates so that each, in its turn, shares as little as can be
+// with those used and those before it: another operator first, then another network.
+func diverse(used, candidates []route) []route {
+	chosen := append([]route(nil), used...)
+	left := append([]route(nil), candidates...)
+	for len(left) > 0 {
+		best, cost := 0, -1
+		for i := range left {
+			if c := shared(chosen, &left[i]); cost < 0 || c < cost {
+				best, cost = i, c
+			}
+		}
+		chosen = append(chosen, left[best])
+		left = append(left[:best], left[best+1:]...)
+	}
+	return chosen[len(used):]
+}
+
+// shared counts what r has in common with the chosen ones; an operator weighs
+// more than any number of networks.
+func shared(chosen []route, r *route) int {
+	cost := 0
+	for i := range chosen {
+		if r.operator != "" && chosen[i].operator == r.operator {
+			cost += 1000
+		}
+		if r.group != "" && chosen[i].group == r.group {
+			cost++
+		}
+	}
+	return cost
+}
+
+func (n *Node) canDial(addr multiaddr.Multiaddr) bool {
+	for _, t := range n.transports {
+		if t.CanDial(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookup asks the directory; nil, nil when there is none.
+func (n *Node) lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
+	if n.Directory == nil {
+		return nil, nil
+	}
+	return n.Directory.Lookup(ctx, id)
+}
+
+// dialRoute carries an opening over r.
+func (n *Node) dialRoute(ctx context.Context, key linkKey, r *route, opening []byte) (net.Conn, error) {
+	switch {
+	case r.self:
+		return n.dialSelf(opening)
+	case !r.direct():
+		return n.dialCircuit(ctx, r, key.peer, opening)
+	}
+	err := error(transport.ErrUnsupported)
+	for _, t := range n.transports {
+		if t.CanDial(r.addr) {
+			var conn net.Conn
+			if conn, err = t.Dial(ctx, r.addr, opening); err == nil {
+				return conn, nil
+			}
+		}
+	}
+	return nil, err
+}

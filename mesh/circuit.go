@@ -79,10 +79,11 @@ func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, op
 
 // ask makes one of the mesh's own requests and waits for the answer, openTimeout
 // at most. limit is what a relay's consent came with.
-func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (st *mux.Stream, limit uint64, err error) {
+func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *mux.Stream, limit uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if st, err = s.Open(); err != nil {
+	st, err := s.Open()
+	if err != nil {
 		return nil, 0, err
 	}
 	stop := context.AfterFunc(ctx, func() { st.SetDeadline(time.Unix(1, 0)) })

@@ -185,11 +185,12 @@ func (n *Node) start(ctx context.Context) error {
 
 // listenOn listens with the first transport that knows the address.
 func (n *Node) listenOn(ctx context.Context, addr multiaddr.Multiaddr) (transport.Listener, error) {
+	admit := func(opening []byte) func(net.Conn) { return n.admit(opening, session.PathInfo{}) }
 	for _, t := range n.transports {
-		if !t.CanDial(addr) {
-			continue
+		l, err := t.Listen(ctx, addr, admit)
+		if !errors.Is(err, transport.ErrUnsupported) {
+			return l, err
 		}
-		return t.Listen(ctx, addr, func(opening []byte) func(net.Conn) { return n.admit(opening, session.PathInfo{}) })
 	}
 	return nil, transport.ErrUnsupported
 }

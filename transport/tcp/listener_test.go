@@ -17,7 +17,7 @@ func refuseAll([]byte) func(net.Conn) { return nil }
 func TestStalledArrivalsHoldLittle(t *testing.T) {
 	const arrivals, allowed = 500, 64 << 10
 	says := append([]byte{transport.MaxOpening >> 8, transport.MaxOpening & 0xff}, make([]byte, transport.MaxOpening-1)...)
-	held := stall.PerArrival(t, arrivals, says, func(nl net.Listener) {
+	held := stall.PerArrival(t, arrivals, stall.Say(says), func(nl net.Listener) {
 		l := newListener(nl, refuseAll, time.Hour, arrivals)
 		t.Cleanup(func() { l.Close() })
 	})

@@ -39,12 +39,15 @@ type wire struct {
 	client   bool          // masks its frames
 	received atomic.Int64  // bytes read
 
-	flushMu sync.Mutex // held while rw is written to; taken before mu
+	// writing holds a token while rw is written to. A channel, as a goroutine
+	// that waits for one lets a synctest bubble's time pass. Taken before mu.
+	writing chan struct{}
 
 	mu     sync.Mutex
 	out    *[]byte // frames to be written, or nil; out of buffers
 	corked bool    // a message is being put together in out
 	later  []byte  // control frames of ours that came while it was
+	bye    bool    // a close frame is queued or written
 	closed bool
 	err    error          // of writing to rw
 	flush  sync.WaitGroup // flushes in their own goroutine
@@ -54,7 +57,7 @@ type wire struct {
 var buffers sync.Pool
 
 func newLink(socket net.Conn, rw io.ReadWriter, client bool) link {
-	return link{&wire{Conn: socket, rw: rw, client: client}}
+	return link{&wire{Conn: socket, rw: rw, client: client, writing: make(chan struct{}, 1)}}
 }
 
 // Read is called by the library, for one Read at a time.
@@ -95,6 +98,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 	w.append(p)
 	if !w.corked {
+		w.bye = w.bye || len(p) > 0 && p[0] == opClose
 		w.flushAside()
 	}
 	return len(p), nil
@@ -126,17 +130,16 @@ func (w *wire) append(p []byte) {
 	*w.out = append(*w.out, p...)
 }
 
-// control queues a control frame of our own.
+// control queues a control frame of our own, to be written after the message that
+// is being put together, if there is one. What cannot be queued is dropped. The
+// caller holds mu.
 func (w *wire) control(frame []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	switch {
 	case w.admits(len(frame)) != nil || len(w.later) > maxUnsent:
 	case w.corked:
 		w.later = append(w.later, frame...)
 	default:
 		w.append(frame)
-		w.flushAside()
 	}
 }
 
@@ -146,8 +149,8 @@ func (w *wire) flushAside() { w.flush.Go(func() { _ = w.writeOut() }) }
 
 // writeOut writes what is queued and waits for the network.
 func (w *wire) writeOut() error {
-	w.flushMu.Lock()
-	defer w.flushMu.Unlock()
+	w.writing <- struct{}{}
+	defer func() { <-w.writing }()
 	w.mu.Lock()
 	out, err := w.out, w.err
 	if !w.corked { // else it is half a frame; who put the cork in will be back
@@ -171,8 +174,8 @@ func (w *wire) writeOut() error {
 	return err
 }
 
-// Close is called by the library when the WebSocket ends, and by shut. It sends
-// what is queued if nobody else is at it, waits a farewell at most, and closes.
+// Close is called by the library when the WebSocket ends, and by shut. What is
+// being written and what is queued have a farewell's time.
 func (w *wire) Close() error {
 	w.mu.Lock()
 	closed := w.closed
@@ -181,11 +184,8 @@ func (w *wire) Close() error {
 	if closed {
 		return net.ErrClosed
 	}
-	if w.flushMu.TryLock() {
-		w.flushMu.Unlock()
-		if w.Conn.SetWriteDeadline(time.Now().Add(farewell)) == nil {
-			_ = w.writeOut()
-		}
+	if w.Conn.SetWriteDeadline(time.Now().Add(farewell)) == nil {
+		_ = w.writeOut()
 	}
 	err := w.Conn.Close()
 	w.flush.Wait()
@@ -196,13 +196,23 @@ func (w *wire) Close() error {
 func (w *wire) shut(ws *websocket.Conn, status websocket.StatusCode) {
 	if status == abrupt {
 		w.Conn.Close()
-	} else {
+	}
+	w.mu.Lock()
+	if !w.bye && status != abrupt {
 		w.control(w.frame(opClose, binary.BigEndian.AppendUint16(nil, uint16(status))))
 	}
-	_ = ws.CloseNow() // which calls Close
+	w.mu.Unlock()
+	_ = ws.CloseNow() // which calls Close, which writes what is queued
 }
 
-func (w *wire) ping() { w.control(w.frame(opPing, nil)) }
+func (w *wire) ping() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.control(w.frame(opPing, nil))
+	if !w.corked && !w.closed {
+		w.flushAside()
+	}
+}
 
 // The first byte of the control frames that we write ourselves: FIN and the
 // opcode. RFC 6455 §5.2.

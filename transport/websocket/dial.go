@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"syscall"
 
 	"github.com/coder/websocket"
@@ -49,11 +50,13 @@ func (t *Transport) Dial(ctx context.Context, addr multiaddr.Multiaddr, opening 
 
 func (t *Transport) dial(ctx context.Context, tgt target, opening []byte) (net.Conn, error) {
 	u := t.url(tgt)
-	d := &dialer{Transport: t, target: tgt}
+	d := &dialer{Transport: t, target: tgt, ctx: ctx}
 	rt, err := d.roundTripper(u)
 	if err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(ctx, d.giveUp)
+	defer stop()
 	header := t.Header.Clone()
 	if header == nil {
 		header = http.Header{}
@@ -68,10 +71,11 @@ func (t *Transport) dial(ctx context.Context, tgt target, opening []byte) (net.C
 		Host:            t.Host,
 		CompressionMode: websocket.CompressionDisabled,
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		return newConn(ws, rt.link, orDefault(t.PingInterval, DefaultPingInterval)), nil
-	case resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
+	}
+	d.giveUp()
+	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, fmt.Errorf("%w: the answer was %d %s", transport.ErrRefused, resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	return nil, err
@@ -81,11 +85,17 @@ func (t *Transport) dial(ctx context.Context, tgt target, opening []byte) (net.C
 type dialer struct {
 	*Transport
 	target
-	socket net.Conn // what connect returned last
+	// ctx is the dial's. net/http goes on with a connection whose request was
+	// given up, for others to use, and calls connect with another one.
+	ctx context.Context
+
+	mu      sync.Mutex
+	socket  net.Conn // what connect returned last
+	givenUp bool
 }
 
 // connect is beneath all else: proxies, TLS, HTTP.
-func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *dialer) connect(_ context.Context, network, address string) (net.Conn, error) {
 	dial := d.DialContext
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
@@ -93,9 +103,28 @@ func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn
 	if address == d.hostport {
 		network = d.network
 	}
-	c, err := dial(ctx, network, address)
+	c, err := dial(d.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.givenUp {
+		c.Close()
+		return nil, net.ErrClosed
+	}
 	d.socket = c
-	return c, err
+	return c, nil
+}
+
+// giveUp ends whatever still goes on.
+func (d *dialer) giveUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.givenUp = true
+	if d.socket != nil {
+		d.socket.Close()
+	}
 }
 
 // roundTripper sends the upgrade request over a connection of its own, through
@@ -122,11 +151,13 @@ func (d *dialer) roundTripper(u *url.URL) (*upgrader, error) {
 	case proxy.Scheme == "http" || proxy.Scheme == "https":
 		// net/http sends a CONNECT for https only, and forwards the ws that
 		// most proxies will not upgrade. RFC 6455 §4.1 asks for one either way.
-		rt.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
-			return d.connectThrough(ctx, proxy, address)
+		rt.DialContext = func(_ context.Context, _, address string) (net.Conn, error) {
+			return d.connectThrough(proxy, address)
 		}
-	default: // socks5, socks5h; net/http knows what it supports
+	case proxy.Scheme == "socks5" || proxy.Scheme == "socks5h":
 		rt.Proxy = http.ProxyURL(proxy)
+	default:
+		return nil, fmt.Errorf("proxy %s: the scheme %q is not supported: use http, https or socks5", proxy.Host, proxy.Scheme)
 	}
 	return &upgrader{rt: rt, dialer: d}, nil
 }
@@ -137,8 +168,7 @@ func (d *dialer) clientTLS() *tls.Config {
 		cfg = &tls.Config{}
 	}
 	cfg.ServerName = orDefault(d.ServerName, orDefault(d.sni, cfg.ServerName))
-	cfg.NextProtos = []string{"http/1.1"}
-	return cfg
+	return cfg // net/http offers no protocol but HTTP/1.1 with an upgrade
 }
 
 // An upgrader puts a link between the WebSocket and the response's body, which

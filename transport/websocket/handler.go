@@ -4,7 +4,10 @@ package websocket
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/base64"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -87,6 +90,21 @@ func openingOf(h http.Header) (opening []byte, ok bool) {
 	return opening, err == nil
 }
 
+var errOpening = errors.New("not an opening in base64url")
+
+// decodeOpening refuses what encodeOpening would not have written.
+func decodeOpening(s string) ([]byte, error) {
+	if len(s) > base64url.EncodedLen(transport.MaxOpening) {
+		return nil, transport.ErrOpeningTooLarge
+	}
+	opening, err := base64url.DecodeString(s)
+	// The decoder skips line ends.
+	if err != nil || base64url.EncodedLen(len(opening)) != len(s) {
+		return nil, errOpening
+	}
+	return opening, nil
+}
+
 // tokens splits header values at their commas.
 func tokens(values []string) []string {
 	var all []string
@@ -148,18 +166,15 @@ func (w *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	socket := conn
-	if tc, ok := conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+	rw, socket := io.ReadWriter(conn), conn
+	if a, ok := conn.(*arrival); ok {
+		var in bool
+		rw, in = a.admitted()
+		socket, w.evicted = a.socket, !in
+	} else if tc, ok := conn.(*tls.Conn); ok {
 		socket = tc.NetConn()
 	}
-	if a, ok := socket.(*arrival); ok {
-		w.evicted = !a.admitted()
-		if conn == socket {
-			conn = a.Conn
-		}
-		socket = a.Conn
-	}
-	w.link = newLink(socket, conn, false)
+	w.link = newLink(socket, rw, false)
 	// The link puts messages together: the library's own buffer has to hold a
 	// control frame only.
 	return w.link, bufio.NewReadWriter(brw.Reader, bufio.NewWriterSize(w.link, 256)), nil

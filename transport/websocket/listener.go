@@ -3,6 +3,7 @@
 package websocket
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,12 +22,12 @@ import (
 	"github.com/splitmesh/splitmesh/transport/internal/gate"
 )
 
+// What an arrival may send until its request is complete, so that no stage of it
+// makes us hold over 64 KiB. An opening takes up to 5.5 KiB of a header.
 const (
-	// maxHeader bounds a request's header, of which an opening takes up to 5.5 KiB.
-	maxHeader = 12 << 10
-	// maxFirst bounds what an arrival may send until its first request is
-	// complete, its TLS handshake included, which has no lower limit of its own.
-	maxFirst = 24 << 10
+	maxHeader = 6 << 10           // of one request, to which net/http adds 4 KiB
+	maxFirst  = maxHeader + 8<<10 // in all, with the TLS handshake, whose own limit is 64 KiB
+	maxLines  = 100               // in the header: net/http holds 100 bytes for the shortest
 )
 
 var errNoCertificate = errors.New("wss needs a certificate: set Transport.TLSConfig")
@@ -80,7 +81,6 @@ func (t *Transport) newListener(nl net.Listener, tgt target, admit transport.Adm
 		Handler:        l,
 		ReadTimeout:    timeout,
 		WriteTimeout:   timeout,
-		IdleTimeout:    timeout,
 		MaxHeaderBytes: maxHeader,
 		ConnState:      l.connState,
 		ErrorLog:       log.New(io.Discard, "", 0),
@@ -90,12 +90,13 @@ func (t *Transport) newListener(nl net.Listener, tgt target, admit transport.Adm
 	if t.Logger != nil {
 		l.server.ErrorLog = slog.NewLogLogger(t.Logger.Handler(), slog.LevelDebug)
 	}
-	var serve net.Listener = &gated{nl, l.gate}
+	serve := &gated{Listener: nl, gate: l.gate}
 	if tgt.tls {
 		cfg := t.TLSConfig.Clone()
 		cfg.NextProtos = []string{"http/1.1"}
-		serve = tls.NewListener(serve, cfg)
+		serve.tls = cfg
 	}
+	l.server.SetKeepAlivesEnabled(false)               // one request each, to which the limits apply
 	l.running.Go(func() { _ = l.server.Serve(serve) }) // ends with Close
 	return l
 }
@@ -124,18 +125,16 @@ func (l *listener) connState(c net.Conn, state http.ConnState) {
 		l.running.Add(1) // Serve's own count is held meanwhile
 	case http.StateHijacked, http.StateClosed:
 		l.running.Done()
-	case http.StateActive: // a request's header is complete
-		if tc, ok := c.(*tls.Conn); ok {
-			c = tc.NetConn()
-		}
-		c.(*arrival).unlimited.Store(true)
+	case http.StateActive: // the request's header is complete
+		c.(*arrival).complete.Store(true)
 	}
 }
 
-// gated is a net.Listener whose connections go through a gate.
+// gated is a net.Listener whose connections are arrivals in a gate.
 type gated struct {
 	net.Listener
 	gate *gate.Gate
+	tls  *tls.Config // nil: none
 }
 
 func (g *gated) Accept() (net.Conn, error) {
@@ -147,38 +146,65 @@ func (g *gated) Accept() (net.Conn, error) {
 	if ticket == nil {
 		return nil, net.ErrClosed
 	}
-	return &arrival{Conn: c, ticket: ticket, left: maxFirst}, nil
+	a := &arrival{socket: c, ticket: ticket}
+	a.Conn = &limited{Conn: c, arrival: a, left: maxFirst}
+	if g.tls != nil {
+		a.Conn = tls.Server(a.Conn, g.tls) // the first Read shakes hands
+	}
+	return a, nil
 }
 
 // An arrival is a connection that has not been admitted yet.
 type arrival struct {
-	net.Conn
-	ticket    *gate.Ticket
-	left      int         // bytes that may still be read; of the one Read that runs
-	unlimited atomic.Bool // net/http's own limits hold from here on
+	net.Conn // a limited, or TLS over one
+	socket   net.Conn
+	ticket   *gate.Ticket
+	lines    int         // read so far; of the one Read that runs
+	complete atomic.Bool // the request is: from here on nothing is limited
 }
 
-var errTooMuch = errors.New("too much came before a request was complete")
+var errTooMuch = errors.New("too much came before the request was complete")
 
 func (a *arrival) Read(p []byte) (int, error) {
-	if a.unlimited.Load() {
-		return a.Conn.Read(p)
+	n, err := a.Conn.Read(p)
+	if !a.complete.Load() {
+		if a.lines += bytes.Count(p[:n], []byte{'\n'}); a.lines > maxLines {
+			return 0, errTooMuch
+		}
 	}
-	if a.left == 0 {
-		return 0, errTooMuch
-	}
-	n, err := a.Conn.Read(p[:min(len(p), a.left)])
-	a.left -= n
 	return n, err
 }
 
+// Close closes the socket: to close TLS may take a while.
 func (a *arrival) Close() error {
 	a.ticket.Leave()
-	return a.Conn.Close()
+	return a.socket.Close()
 }
 
-// admitted lifts the limits. It reports false when the gate has closed a.
-func (a *arrival) admitted() bool {
-	a.unlimited.Store(true)
-	return a.ticket.Leave()
+// admitted takes a out of the gate and returns what its bytes go over. It reports
+// false when the gate has closed a.
+func (a *arrival) admitted() (rw io.ReadWriter, in bool) {
+	if l, ok := a.Conn.(*limited); ok {
+		return l.Conn, a.ticket.Leave()
+	}
+	return a.Conn, a.ticket.Leave()
+}
+
+// limited bounds what an arrival sends, below TLS.
+type limited struct {
+	net.Conn
+	arrival *arrival
+	left    int // of the one Read that runs
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.arrival.complete.Load() {
+		return l.Conn.Read(p)
+	}
+	if l.left == 0 {
+		return 0, errTooMuch
+	}
+	n, err := l.Conn.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
 }

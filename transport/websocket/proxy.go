@@ -4,7 +4,6 @@ package websocket
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"time"
 )
 
 // maxProxyAnswer bounds what is read of a proxy's answer to CONNECT.
@@ -21,17 +19,15 @@ const maxProxyAnswer = 16 << 10
 
 // connectThrough asks an HTTP proxy for a tunnel to address, RFC 9110 §9.3.6.
 // Errors name the proxy by its host: its URL may hold a password.
-func (d *dialer) connectThrough(ctx context.Context, proxy *url.URL, address string) (net.Conn, error) {
+func (d *dialer) connectThrough(proxy *url.URL, address string) (net.Conn, error) {
 	host := proxy.Host
 	if proxy.Port() == "" {
 		host = net.JoinHostPort(proxy.Hostname(), map[string]string{"http": "80", "https": "443"}[proxy.Scheme])
 	}
-	socket, err := d.connect(ctx, "tcp", host)
+	socket, err := d.connect(d.ctx, "tcp", host)
 	if err != nil {
 		return nil, fmt.Errorf("proxy %s: %w", host, err)
 	}
-	stop := context.AfterFunc(ctx, func() { socket.SetDeadline(time.Unix(1, 0)) }) // ends the waits below
-	defer stop()
 	conn := socket
 	if proxy.Scheme == "https" {
 		cfg := d.TLSConfig.Clone()
@@ -41,13 +37,10 @@ func (d *dialer) connectThrough(ctx context.Context, proxy *url.URL, address str
 		cfg.ServerName, cfg.NextProtos = proxy.Hostname(), []string{"http/1.1"}
 		conn = tls.Client(socket, cfg)
 	}
+	// It waits as long as the dial does: giveUp closes the socket.
 	if err := requestTunnel(conn, proxy, address); err != nil {
 		socket.Close()
 		return nil, fmt.Errorf("proxy %s: %w", host, err)
-	}
-	if !stop() { // the deadline is set, or about to be
-		socket.Close()
-		return nil, context.Cause(ctx)
 	}
 	return conn, nil
 }

@@ -33,7 +33,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -97,8 +96,8 @@ type Transport struct {
 	// MaxArrivals bounds, for each listener, the arrivals not yet admitted; one
 	// more cuts the oldest. 0 is DefaultMaxArrivals.
 	MaxArrivals int
-	// Logger is told, at debug level, what goes wrong with arrivals at a
-	// listener; strangers' addresses are in it. nil: nobody is.
+	// Logger is told, at debug level, what goes wrong within a listener;
+	// strangers' addresses may be in it. nil: nobody is.
 	Logger *slog.Logger
 }
 
@@ -184,19 +183,4 @@ const (
 
 var base64url = base64.RawURLEncoding.Strict()
 
-var errOpening = errors.New("not an opening in base64url")
-
 func encodeOpening(opening []byte) string { return base64url.EncodeToString(opening) }
-
-// decodeOpening refuses what encodeOpening would not have written.
-func decodeOpening(s string) ([]byte, error) {
-	if len(s) > base64url.EncodedLen(transport.MaxOpening) {
-		return nil, transport.ErrOpeningTooLarge
-	}
-	opening, err := base64url.DecodeString(s)
-	// The decoder skips line ends.
-	if err != nil || base64url.EncodedLen(len(opening)) != len(s) {
-		return nil, errOpening
-	}
-	return opening, nil
-}

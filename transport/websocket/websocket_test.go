@@ -8,6 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"testing"
@@ -55,7 +57,10 @@ func TestConformance(t *testing.T) {
 					},
 					SeesRefusal: true,
 					Raw:         dialRaw,
-					Stalled:     stalled,
+					Stalled: func(t *testing.T) (multiaddr.Multiaddr, <-chan struct{}) {
+						l, dialling := stalled(t)
+						return addrOf(l, suffix), dialling
+					},
 				}
 			})
 		})
@@ -70,8 +75,9 @@ func dialRaw(ctx context.Context, addr multiaddr.Multiaddr) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, hostport)
 }
 
-// stalled is a server that reads the request and does not answer.
-func stalled(t *testing.T) (multiaddr.Multiaddr, <-chan struct{}) {
+// stalled is a server that reads what comes and does not answer. The channel is
+// closed when something came.
+func stalled(t *testing.T) (net.Listener, <-chan struct{}) {
 	l := listenTCP(t)
 	dialling := make(chan struct{})
 	go func() { // ends with the listener or with the dial
@@ -89,7 +95,7 @@ func stalled(t *testing.T) (multiaddr.Multiaddr, <-chan struct{}) {
 			}
 		}
 	}()
-	return addrOf(l, "ws"), dialling
+	return l, dialling
 }
 
 func listenTCP(t *testing.T) net.Listener {
@@ -145,3 +151,5 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	roots.AddCert(ca)
 	return tls.Certificate{Certificate: [][]byte{sign(leaf, &leafKey.PublicKey, caKey)}, PrivateKey: leafKey}, roots
 }
+
+func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }

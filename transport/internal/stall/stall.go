@@ -4,16 +4,17 @@ package stall
 import (
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 )
 
 // PerArrival has n strangers connect to what serve starts on the listener given
-// to it, say something and then nothing, and returns the bytes of heap and of
+// to it, each say something and then nothing, and returns the bytes of heap and of
 // stacks that each holds, its own end included. The connections are pipes, on
 // which a Write returns when all of it was read: no waiting is needed to know
 // that the listener has it.
-func PerArrival(t testing.TB, n int, says []byte, serve func(net.Listener)) int {
+func PerArrival(t testing.TB, n int, say func(net.Conn) error, serve func(net.Listener)) int {
 	t.Helper()
 	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	serve(l)
@@ -27,12 +28,8 @@ func PerArrival(t testing.TB, n int, says []byte, serve func(net.Listener)) int 
 		case <-l.closed:
 			t.Fatal("the listener closed")
 		}
-		for rest := says; len(rest) > 0; { // as a network would bring it
-			k := min(len(rest), 1400)
-			if _, err := here.Write(rest[:k]); err != nil {
-				t.Fatalf("the listener cut stranger %d with %d of %d bytes to go: %v", i, len(rest), len(says), err)
-			}
-			rest = rest[k:]
+		if err := say(here); err != nil {
+			t.Fatalf("the listener cut stranger %d: %v", i, err)
 		}
 		strangers[i] = here
 	}
@@ -41,12 +38,25 @@ func PerArrival(t testing.TB, n int, says []byte, serve func(net.Listener)) int 
 	return held / n
 }
 
+// Say writes b in pieces, as a network would bring it.
+func Say(b []byte) func(net.Conn) error {
+	return func(c net.Conn) error {
+		for piece := range slices.Chunk(b, 1400) {
+			if _, err := c.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 func inUse() int {
-	runtime.GC()
-	runtime.GC() // what the first put into pools and finalizers' hands goes with the second
+	for range 4 { // pools empty in two, and each halves stacks that are too large
+		runtime.GC()
+	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc + m.StackInuse)
+	return int(m.HeapAlloc + m.StackInuse/stackFactor)
 }
 
 type listener struct {

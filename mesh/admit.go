@@ -2,7 +2,9 @@ package mesh
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"net"
+	"slices"
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/handshake"
@@ -18,7 +20,7 @@ type accepted struct {
 	// services says that the peer may use this node's services, for it proved
 	// the network key. A session without may only use the relay.
 	services bool
-	tokens   map[[32]byte]struct{} // hashes of those not yet used; guarded by Node.mu
+	tokens   [][32]byte // hashes of those issued and not yet used, oldest first; guarded by Node.mu
 }
 
 // admit judges an arrival by its opening. What it returns does the rest.
@@ -105,7 +107,10 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 		conn.Close()
 		return err
 	}
-	n.endGhosts(res.Peer, res.PeerInstance)
+	if err := n.endGhosts(res.Peer, res.PeerInstance); err != nil {
+		conn.Close()
+		return err
+	}
 	s, err = n.newSession(res, &accepted{services: services}, n.policy, nil)
 	if err != nil {
 		conn.Close()
@@ -148,7 +153,7 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Po
 func (n *Node) ended(s *session.Session, err error) {
 	n.mu.Lock()
 	if a := n.sessions[s]; a != nil {
-		for t := range a.tokens {
+		for _, t := range a.tokens {
 			delete(n.tokens, t)
 		}
 	}
@@ -164,19 +169,29 @@ func (n *Node) ended(s *session.Session, err error) {
 	n.log.Debug("session ended", "peer", s.Peer().Short(), "cause", err)
 }
 
-// endGhosts ends the sessions with an earlier run of peer's.
-func (n *Node) endGhosts(peer identity.ID, instance [16]byte) {
+// endGhosts ends the sessions with an earlier run of peer's. It refuses a peer
+// that has too many with this one.
+func (n *Node) endGhosts(peer identity.ID, instance [16]byte) error {
 	n.mu.Lock()
 	var ghosts []*session.Session
+	alive := 0
 	for s := range n.sessions {
-		if s.Peer() == peer && s.PeerInstance() != instance {
+		switch {
+		case s.Peer() != peer:
+		case s.PeerInstance() != instance:
 			ghosts = append(ghosts, s)
+		default:
+			alive++
 		}
 	}
 	n.mu.Unlock()
 	for _, s := range ghosts {
 		s.Abort(session.CodeReplaced)
 	}
+	if alive >= maxSessionsOfPeer {
+		return fmt.Errorf("%s has %d sessions with us already", peer.Short(), alive)
+	}
+	return nil
 }
 
 // Tokens are kept by their hash, so that the time of a look-up says nothing
@@ -185,10 +200,11 @@ func (n *Node) keepToken(t session.Token, s *session.Session, a *accepted) {
 	h := sha256.Sum256(t[:])
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if a.tokens == nil {
-		a.tokens = make(map[[32]byte]struct{})
+	if len(a.tokens) == maxTokens { // the dialler has wasted the oldest: it holds far fewer
+		delete(n.tokens, a.tokens[0])
+		a.tokens = slices.Delete(a.tokens, 0, 1)
 	}
-	a.tokens[h] = struct{}{}
+	a.tokens = append(a.tokens, h)
 	n.tokens[h] = s
 }
 
@@ -200,7 +216,9 @@ func (n *Node) takeToken(t [32]byte) *session.Session {
 	s := n.tokens[h]
 	if s != nil {
 		delete(n.tokens, h)
-		delete(n.sessions[s].tokens, h)
+		if a := n.sessions[s]; a != nil {
+			a.tokens = slices.DeleteFunc(a.tokens, func(t [32]byte) bool { return t == h })
+		}
 	}
 	return s
 }

@@ -29,19 +29,21 @@ type circuit struct {
 // Read implements net.Conn.
 func (c *circuit) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	return n, c.count(n, err)
+	c.carried.Add(uint64(n))
+	return n, c.explain(err)
 }
 
 // Write implements net.Conn.
 func (c *circuit) Write(p []byte) (int, error) {
+	c.carried.Add(uint64(len(p)))
 	n, err := c.Conn.Write(p)
-	return n, c.count(n, err)
+	return n, c.explain(err)
 }
 
-// count names the relay's limit as the reason for an error that it explains.
-func (c *circuit) count(n int, err error) error {
-	carried := c.carried.Add(uint64(n))
-	if err != nil && c.limit > 0 && carried >= c.limit && !errors.Is(err, net.ErrClosed) {
+// explain names the relay's limit as the reason for an end that it explains: one
+// more frame may have been on its way to us.
+func (c *circuit) explain(err error) error {
+	if errors.Is(err, mux.ErrReset) && c.limit > 0 && c.carried.Load()+mux.MaxFrame > c.limit {
 		return &LimitError{Relay: c.relay, Limit: limitBytes, Value: c.limit}
 	}
 	return err

@@ -217,6 +217,10 @@ func (l *link) begin(conn net.Conn, res *handshake.Result, r route) (*session.Se
 		conn.Close()
 		return nil, err
 	}
+	if err := l.n.endGhosts(res.Peer, res.PeerInstance); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	a := &accepted{dialled: true, hop: l.key.hop, services: !l.key.hop || l.n.NetworkKey == nil}
 	s, err := l.n.newSession(res, a, l.key.policy, l)
 	if err != nil {
@@ -420,6 +424,7 @@ func (l *link) join(s *session.Session, r route) {
 	if err == nil {
 		return
 	}
+	s.TokenWasted()
 	l.failed(&r)
 	l.n.log.Debug("join failed", "peer", l.key.peer.Short(), "via", r.String(), "err", err)
 	if errors.Is(err, handshake.ErrUnknownToken) {

@@ -223,7 +223,7 @@ func TestRelayLimits(t *testing.T) {
 		other.Split.FailFast = true // another policy, so another session
 		_, err := other.Dial(within(t), l.Addr().String())
 		limit, ok := errors.AsType[*mesh.LimitError](err)
-		if !ok || limit.Limit != `"MaxCircuitsPerPeer"` || limit.Value != 1 || limit.Relay.IsZero() {
+		if !ok || limit.Limit != "MaxCircuitsPerPeer" || limit.Value != 1 || limit.Relay.IsZero() {
 			t.Fatalf("%v: %+v", err, limit)
 		}
 	})
@@ -247,6 +247,34 @@ func TestRelayLimits(t *testing.T) {
 		client := start(t, &mesh.Node{Bootstrap: boot})
 		_, err := (&mesh.Dialer{Node: client, RelayedOnly: true, Split: splitter.Policy{MinPaths: 1}}).Dial(within(t), key(t, 9).ID().String()+":x")
 		if !errors.Is(err, mesh.ErrRefused) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("bytes of a circuit", func(t *testing.T) {
+		const limit = 1 << 20
+		nodes, client, l := relayed(t, 1, mesh.RelayConfig{MaxCircuitBytes: limit})
+		d := &mesh.Dialer{Node: client, RelayedOnly: true, Paths: 1, Split: splitter.Policy{MinPaths: 1}}
+		here, there := connect(t, d, l)
+		go io.Copy(io.Discard, there)
+		var err error
+		for err == nil {
+			_, err = here.Write(make([]byte, 64<<10))
+		}
+		reached, ok := errors.AsType[*mesh.LimitError](err)
+		if !ok || reached.Limit != "MaxCircuitBytes" || reached.Value != limit || reached.Relay != nodes[0].ID() {
+			t.Fatal(err)
+		}
+		if carried := nodes[0].Stats().Relay.Bytes; carried > limit {
+			t.Errorf("the relay carried %d bytes", carried)
+		}
+	})
+	t.Run("circuits of a network", func(t *testing.T) {
+		_, client, l := relayed(t, 1, mesh.RelayConfig{MaxCircuitsPerNetwork: 1, BytesPerSecond: 100 << 20})
+		d := &mesh.Dialer{Node: client, RelayedOnly: true, Paths: 1, Split: splitter.Policy{MinPaths: 1}}
+		connect(t, d, l)
+		neighbour := start(t, &mesh.Node{Bootstrap: client.Bootstrap})
+		_, err := (&mesh.Dialer{Node: neighbour, RelayedOnly: true, Split: splitter.Policy{MinPaths: 1}}).Dial(within(t), l.Addr().String())
+		if limit, ok := errors.AsType[*mesh.LimitError](err); !ok || limit.Limit != "MaxCircuitsPerNetwork" {
 			t.Fatal(err)
 		}
 	})

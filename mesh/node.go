@@ -25,9 +25,11 @@ import (
 
 // Bounds of a node; docs/SPEC.md, "Bounds".
 const (
-	maxPending  = 1024 // handshakes at once
-	maxSessions = 16384
-	windowBytes = 256 << 20 // of streams' windows above their first 256 KiB
+	maxPending        = 1024 // handshakes at once
+	maxSessions       = 16384
+	maxSessionsOfPeer = 64
+	maxTokens         = 64        // unused, of one session
+	windowBytes       = 256 << 20 // of streams' windows above their first 256 KiB
 )
 
 // A Node is one member of the mesh. Its zero value is useful: a node with a key
@@ -52,6 +54,9 @@ type Node struct {
 	// Split is the policy of conns that are dialled without one of their own,
 	// and of what this node sends on conns that it accepts.
 	Split splitter.Policy
+	// Operator names who runs the node, for those who would rather not split
+	// over two relays of one operator. It is published in the node's record.
+	Operator string
 	// Relay makes the node carry circuits for others. Nil: it does not.
 	Relay *RelayConfig
 	// Authorize is asked before a conn of peer's to service is accepted. An
@@ -180,6 +185,9 @@ func (n *Node) start(ctx context.Context) error {
 		n.log.Info("listening", "addr", l.Multiaddr().String())
 	}
 	n.publish()
+	if n.Directory != nil {
+		n.goRun(n.keepPublished) // ends with n.ctx
+	}
 	return nil
 }
 

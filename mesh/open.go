@@ -21,7 +21,7 @@ const (
 
 // Status of an answer.
 const (
-	statusOK          = 0
+	statusOK          = 0 // body: none, or the bytes that the circuit may carry, 64
 	statusNoService   = 1
 	statusRefused     = 2
 	statusBusy        = 3
@@ -32,7 +32,7 @@ const (
 // Services of the mesh itself; the name can't be one of an application's, which
 // have no upper-case letters.
 const (
-	serviceReserve = "R" // hold a reservation for as long as the stream lives
+	serviceReserve = "R" // reserve, for as long as the session lives
 	serviceConnect = "C" // to a relay: target 32, opening
 	serviceCircuit = "T" // from a relay: source 32, opening
 )
@@ -112,13 +112,23 @@ func readAnswer(r io.Reader) (a openAnswer, err error) {
 	}
 	a.status = head[0]
 	n := int(binary.BigEndian.Uint16(head[1:]))
-	if a.status > statusNotReserved || n > maxAnswerBody || a.status == statusOK && n != 0 || a.status == statusLimit && n < 9 {
-		return a, &FormatError{fmt.Sprintf("answer of status %d with %d bytes", a.status, n)}
+	bad := &FormatError{fmt.Sprintf("answer of status %d with %d bytes", a.status, n)}
+	switch {
+	case a.status > statusNotReserved, n > maxAnswerBody, a.status == statusOK && n != 0 && n != 8, a.status == statusLimit && n < 9:
+		return a, bad
 	}
 	a.body = make([]byte, n)
-	_, err = io.ReadFull(r, a.body)
-	return a, err
+	if _, err = io.ReadFull(r, a.body); err != nil {
+		return a, err
+	}
+	if a.status == statusLimit && !limitNames[string(a.body[8:])] {
+		return a, bad
+	}
+	return a, nil
 }
+
+// limitNames are the limits that an answer may name: fields of RelayConfig.
+var limitNames = map[string]bool{"MaxReservations": true, "MaxCircuits": true, "MaxCircuitsPerPeer": true, "MaxCircuitsPerNetwork": true}
 
 func limitAnswer(name string, value uint64) openAnswer {
 	return openAnswer{statusLimit, append(binary.BigEndian.AppendUint64(nil, value), name...)}
@@ -137,7 +147,7 @@ func (a openAnswer) err(peer identity.ID) error {
 	case statusNotReserved:
 		base = ErrNotReserved
 	case statusLimit:
-		return &LimitError{Relay: peer, Limit: fmt.Sprintf("%.64q", a.body[8:]), Value: binary.BigEndian.Uint64(a.body)}
+		return &LimitError{Relay: peer, Limit: string(a.body[8:]), Value: binary.BigEndian.Uint64(a.body)}
 	default:
 		base = ErrRefused
 	}

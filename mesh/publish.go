@@ -35,13 +35,27 @@ func (n *Node) publish() {
 	})
 }
 
+// keepPublished publishes the record anew long before it expires.
+func (n *Node) keepPublished() {
+	t := time.NewTicker(recordLife / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			n.publish()
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
 // record says where the node is now, unsigned.
 func (n *Node) record() *registry.Record {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.lastSequence = max(now.UnixMilli(), n.lastSequence+1)
-	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli()}
+	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli(), Operator: n.Operator}
 	if n.relay != nil {
 		rec.Capabilities = []string{registry.CapRelay}
 	}

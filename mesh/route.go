@@ -58,7 +58,7 @@ func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multia
 	if rec != nil {
 		addrs = append(addrs, rec.Addrs...)
 	}
-	found := n.sortRoutes(key, addrs)
+	found := n.sortRoutes(ctx, key, addrs)
 	if len(found) == 0 {
 		if err == nil || errors.Is(err, registry.ErrNotFound) {
 			err = ErrNoRoute
@@ -70,7 +70,7 @@ func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multia
 
 // sortRoutes makes routes of addresses: the peer's own, circuits to the peer, and
 // every other node's as a relay that may know it.
-func (n *Node) sortRoutes(key linkKey, addrs []multiaddr.Multiaddr) []route {
+func (n *Node) sortRoutes(ctx context.Context, key linkKey, addrs []multiaddr.Multiaddr) []route {
 	var direct, relayed []route
 	seen := make(map[string]bool)
 	for _, a := range addrs {
@@ -100,6 +100,9 @@ func (n *Node) sortRoutes(key linkKey, addrs []multiaddr.Multiaddr) []route {
 		if r.direct() {
 			direct = append(direct, r)
 		} else {
+			if rec, err := n.lookup(ctx, r.relay); err == nil && rec != nil {
+				r.operator = rec.Operator
+			}
 			relayed = append(relayed, r)
 		}
 	}

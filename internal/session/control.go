@@ -17,6 +17,7 @@ const (
 	msgAbandon = 2 // path 32
 	msgClose   = 3 // code 16, text
 	msgPolicy  = 4 // minimum of paths 8, largest share in ten-thousandths 16
+	msgWant    = 5 // tokens that the dialler wants in place of those it wasted 8
 )
 
 const (
@@ -56,6 +57,10 @@ func appendPolicy(b []byte, p splitter.Policy) []byte {
 	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16([]byte{byte(p.MinPaths)}, uint16(math.Ceil(p.MaxShare*shareUnit))))
 }
 
+func appendWant(b []byte, tokens int) []byte {
+	return appendMessage(b, msgWant, []byte{byte(tokens)})
+}
+
 // shareUnit is what a share of 1 is on the wire.
 const shareUnit = 10_000
 
@@ -67,6 +72,7 @@ type message struct {
 	code   Code
 	text   string
 	policy splitter.Policy
+	want   int
 }
 
 // parseMessage reads the first message of p. It returns its size, or 0 when more
@@ -85,6 +91,7 @@ func parseMessage(p []byte) (m message, size int, err error) {
 	case m.kind == msgAbandon && n == 4:
 	case m.kind == msgClose && n >= 2 && n <= 2+maxCloseText:
 	case m.kind == msgPolicy && n == 3:
+	case m.kind == msgWant && n == 1:
 	default:
 		return bad()
 	}
@@ -102,6 +109,10 @@ func parseMessage(p []byte) (m message, size int, err error) {
 	case msgClose:
 		m.code, m.text = Code(binary.BigEndian.Uint16(body)), string(body[2:])
 		if !utf8.ValidString(m.text) {
+			return bad()
+		}
+	case msgWant:
+		if m.want = int(body[0]); m.want == 0 || m.want > maxTokens {
 			return bad()
 		}
 	case msgPolicy:

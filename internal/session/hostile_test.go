@@ -102,6 +102,9 @@ func TestHostileFrames(t *testing.T) {
 		{name: "policy from the listener", dialler: true, plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6})), want: "split policy from the end"},
 		{name: "impossible policy", plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.1})), want: "impossible split policy"},
 		{name: "policy of no path", plain: control([]byte{msgPolicy, 0, 3, 0, 1, 1}), want: "control message of type 4"},
+		{name: "no token wanted", plain: control([]byte{msgWant, 0, 1, 0}), want: "control message of type 5"},
+		{name: "too many tokens wanted", plain: control([]byte{msgWant, 0, 1, maxTokens + 1}), want: "control message of type 5"},
+		{name: "tokens wanted by the listener", dialler: true, plain: control(appendWant(nil, 1)), want: "wanted by the end that issues"},
 		{name: "close that is not text", plain: control([]byte{msgClose, 0, 3, 0, 0, 0xff}), want: "control message of type 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -190,6 +193,7 @@ func FuzzControl(f *testing.F) {
 	f.Add(appendTokens(nil, []Token{{1}}))
 	f.Add(append(appendAbandon(nil, 7), appendClose(nil, 1, "bye")...))
 	f.Add(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6}))
+	f.Add(appendWant(nil, 3))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, n, err := parseMessage(p)
 		if err != nil || n == 0 {
@@ -203,6 +207,8 @@ func FuzzControl(f *testing.F) {
 			again = appendAbandon(nil, m.path)
 		case msgClose:
 			again = appendClose(nil, m.code, m.text)
+		case msgWant:
+			again = appendWant(nil, m.want)
 		case msgPolicy:
 			again = appendPolicy(nil, m.policy)
 		}

@@ -125,7 +125,7 @@ func (l *lane) TryWrite(header *[12]byte, payload []byte, inline bool) (bool, er
 	copy(b.B[dataHeader:], header[:])
 	copy(b.B[dataHeader+len(header):], payload)
 	s := l.s
-	s.mu.Lock()
+	s.lock()
 	if s.err != nil {
 		defer s.mu.Unlock()
 		b.Release()

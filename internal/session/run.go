@@ -242,6 +242,12 @@ func (s *Session) handleControl(m message) error {
 		// The stricter of the two holds for what we send.
 		own := &s.data.policy
 		own.MinPaths, own.MaxShare = max(own.MinPaths, m.policy.MinPaths), min(own.MaxShare, m.policy.MaxShare)
+	case msgWant:
+		if s.cfg.Dialler {
+			return violation("%d tokens wanted by the end that issues them", m.want)
+		}
+		s.issueTokens(m.want)
+		s.schedule()
 	case msgClose:
 		s.fail(&ClosedError{Peer: s.cfg.Peer, Remote: true, Code: m.code, Text: m.text})
 	}

@@ -512,6 +512,17 @@ func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
 	}
 }
 
+// TokenWasted asks the peer for a token in place of one that TakeToken returned
+// and that led to no path. A token is never shown twice: the peer may have seen it.
+func (s *Session) TokenWasted() {
+	s.lock()
+	if s.err == nil {
+		s.say(appendWant(nil, 1))
+		s.schedule()
+	}
+	s.unlock(false)
+}
+
 // JoinSecret is mixed into the handshake of every path that joins.
 func (s *Session) JoinSecret() [32]byte { return s.join }
 

@@ -236,6 +236,40 @@ func TestPolicyHoldsData(t *testing.T) {
 	}
 }
 
+// TestTokensAreReplaced: tokens that led to no path don't run out.
+func TestTokensAreReplaced(t *testing.T) {
+	var mu sync.Mutex
+	issued := make(map[Token]bool)
+	p := newPair(t, func(_, b *Config) {
+		b.OnToken = func(k Token) {
+			mu.Lock()
+			defer mu.Unlock()
+			issued[k] = true
+		}
+	})
+	p.joinTCP(t, 1)
+	seen := make(map[Token]bool)
+	for range 10 * initialTokens {
+		j, err := p.a.TakeToken(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if !issued[j.Token] || seen[j.Token] || j.Secret != p.b.JoinSecret() {
+			t.Fatal("a token that was not issued, or twice")
+		}
+		mu.Unlock()
+		seen[j.Token] = true
+		p.a.TokenWasted()
+	}
+	p.a.Abort(CodeNormal)
+	if _, err := p.a.TakeToken(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	p.a.TokenWasted()
+	p.b.TokenUsed()
+}
+
 // TestPolicyGoesFirst: no data leaves before the peer has acknowledged the policy.
 func TestPolicyGoesFirst(t *testing.T) {
 	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}

@@ -98,6 +98,28 @@ func TestSilentPathDies(t *testing.T) {
 	})
 }
 
+// TestIdlePathIsNotLate: the wait for an answer begins with the question, however
+// long the session was idle before.
+func TestIdlePathIsNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		ca, cb := net.Pipe()
+		p.join(t, 0, ca, cb)
+		here, there := p.stream(t)
+		for range 20 {
+			time.Sleep(defaultDeadAfter + 3*time.Second) // virtual
+			if _, err := here.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(there, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}
+
 // TestBlackHoleInMidTransfer: what a path swallowed is sent again once it is
 // given up, and the peer is told to give it up too.
 func TestBlackHoleInMidTransfer(t *testing.T) {

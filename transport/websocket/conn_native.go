@@ -47,6 +47,7 @@ type wire struct {
 	out    *[]byte // frames to be written, or nil; out of buffers
 	corked bool    // a message is being put together in out
 	later  []byte  // control frames of ours that came while it was
+	unsent int     // bytes of control frames in out
 	bye    bool    // a close frame is queued or written
 	closed bool
 	err    error          // of writing to rw
@@ -98,20 +99,22 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 	w.append(p)
 	if !w.corked {
+		w.unsent += len(p)
 		w.bye = w.bye || len(p) > 0 && p[0] == opClose
 		w.flushAside()
 	}
 	return len(p), nil
 }
 
-// admits reports whether n more bytes may be queued. The caller holds mu.
+// admits reports why n more bytes of a control frame, or of the message while
+// there is a cork, are not to be queued. The caller holds mu.
 func (w *wire) admits(n int) error {
 	switch {
 	case w.err != nil:
 		return w.err
 	case w.closed:
 		return net.ErrClosed
-	case !w.corked && w.out != nil && len(*w.out)+n > maxUnsent:
+	case !w.corked && w.unsent+n > maxUnsent:
 		return errUnsent
 	}
 	return nil
@@ -140,6 +143,7 @@ func (w *wire) control(frame []byte) {
 		w.later = append(w.later, frame...)
 	default:
 		w.append(frame)
+		w.unsent += len(frame)
 	}
 }
 
@@ -154,7 +158,7 @@ func (w *wire) writeOut() error {
 	w.mu.Lock()
 	out, err := w.out, w.err
 	if !w.corked { // else it is half a frame; who put the cork in will be back
-		w.out = nil
+		w.out, w.unsent = nil, 0
 	} else {
 		out = nil
 	}

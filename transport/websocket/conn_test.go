@@ -281,35 +281,51 @@ func TestCloseAtAStand(t *testing.T) {
 	})
 }
 
-// A ping that comes while our own Write waits for the network is answered when the
+// Pings that come while our own Write waits for the network are answered when the
 // network allows, and Read goes on meanwhile. The library alone gives up after 5 s.
 func TestPingDuringAStalledWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, peer := servePipe(t, time.Hour)
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if _, err := c.Write(make([]byte, MaxMessage)); err != nil {
-				t.Errorf("Write: %v", err)
+	for _, pingFirst := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c, peer := servePipe(t, time.Hour)
+			var wg sync.WaitGroup
+			write := func() {
+				wg.Go(func() {
+					if _, err := c.Write(make([]byte, MaxMessage)); err != nil {
+						t.Errorf("Write: %v", err)
+					}
+				})
+				synctest.Wait() // until it waits for the network
 			}
+			exchange := func(ping, data string) {
+				wg.Go(func() {
+					peer.Write(frame(opPing, ping))
+					peer.Write(frame(binMsg, data))
+				})
+				got := make([]byte, len(data))
+				if _, err := io.ReadFull(c, got); err != nil || string(got) != data {
+					t.Fatalf("read %q, %v; want %q", got, err, data)
+				}
+				synctest.Wait() // until what answers the ping waits too
+			}
+			want := []string{strings.Repeat("\x00", MaxMessage), "first", "second"}
+			if pingFirst {
+				want[0], want[1] = want[1], want[0]
+				exchange("first", "data")
+				write()
+			} else {
+				write()
+				exchange("first", "data")
+			}
+			exchange("second", "more data")
+			time.Sleep(time.Minute) // of the bubble's time
+			for _, want := range want {
+				if first, p := readFrame(t, peer); first != pong && first != binMsg || p != want {
+					t.Errorf("frame %#x %.10q of %d bytes; want %.10q of %d", first, p, len(p), want, len(want))
+				}
+			}
+			wg.Wait()
 		})
-		synctest.Wait()
-		wg.Go(func() {
-			peer.Write(frame(opPing, "are you there?"))
-			peer.Write(frame(binMsg, "data"))
-		})
-		got := make([]byte, 4)
-		if _, err := io.ReadFull(c, got); err != nil || string(got) != "data" {
-			t.Errorf("read %q, %v", got, err)
-		}
-		time.Sleep(time.Minute) // of the bubble's time
-		if first, p := readFrame(t, peer); first != binMsg || len(p) != MaxMessage {
-			t.Errorf("first frame %#x of %d bytes", first, len(p))
-		}
-		if first, p := readFrame(t, peer); first != pong || p != "are you there?" {
-			t.Errorf("second frame %#x %q; want the pong", first, p)
-		}
-		wg.Wait()
-	})
+	}
 }
 
 // Whoever pings without reading the answers cannot make us hold them all.
@@ -373,6 +389,27 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// A timer that fires as its deadline is moved does nothing.
+func TestDeadlineMovedInTime(t *testing.T) {
+	killed := 0
+	d := &deadline{kill: func() { killed++ }}
+	d.set(time.Now().Add(time.Hour))
+	first := d.setting
+	if !d.begin() {
+		t.Fatal("expired before its time")
+	}
+	d.set(time.Now().Add(2 * time.Hour))
+	d.expire(first)
+	if killed != 0 || !d.begin() {
+		t.Errorf("the timer of a deadline that was moved killed %d", killed)
+	}
+	d.expire(d.setting)
+	if killed != 1 || d.begin() {
+		t.Errorf("the timer of the deadline killed %d", killed)
+	}
+	d.set(time.Time{})
+}
+
 func TestPings(t *testing.T) {
 	t.Run("answered", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -421,6 +458,7 @@ func FuzzOpening(f *testing.F) {
 	f.Add("Bearer AAEC", "binary, bearer.AAEC")
 	f.Add("bearer AAED", "")
 	f.Add("Bearer AAEC=", "")
+	f.Add("Bearer AB", "")
 	f.Add("Bearer AA\nEC", "")
 	f.Add("Basic dTpw", "binary,bearer.")
 	f.Add("", "binary, bearer.__-_")

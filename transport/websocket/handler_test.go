@@ -66,7 +66,7 @@ func serve(t *testing.T, h http.Handler) *httptest.Server {
 	return s
 }
 
-const letMeIn = "let me in"
+const letMeIn = "let me in!" // 10 bytes: base64 has 4 bits left over
 
 // door admits letMeIn, and delivers to the channel.
 func door() (transport.Admit, chan net.Conn) {
@@ -98,8 +98,8 @@ func TestProbesSeeTheWebsite(t *testing.T) {
 		{"an empty opening", "GET", upgrade + "Authorization: Bearer\r\n", ""},
 		{"an opening that is not admitted", "GET", upgrade + "Authorization: Bearer " + b64("let me out") + "\r\n", ""},
 		{"no base64", "GET", upgrade + "Authorization: Bearer !!!\r\n", ""},
-		{"padded base64", "GET", upgrade + "Authorization: Bearer " + base64.URLEncoding.EncodeToString([]byte("let me in!")) + "\r\n", ""},
-		{"base64 with bits left over", "GET", upgrade + "Authorization: Bearer AB\r\n", ""},
+		{"padded base64", "GET", upgrade + "Authorization: Bearer " + base64.URLEncoding.EncodeToString([]byte(letMeIn)) + "\r\n", ""},
+		{"base64 with bits left over", "GET", upgrade + "Authorization: Bearer " + strings.TrimSuffix(b64(letMeIn), "Q") + "R\r\n", ""},
 		{"too large an opening", "GET", upgrade + "Authorization: Bearer " + b64(strings.Repeat("x", transport.MaxOpening+1)) + "\r\n", ""},
 		{"two openings", "GET", upgrade + authorized + authorized, ""},
 		{"the opening of a browser, not admitted", "GET", upgrade + "Sec-WebSocket-Protocol: binary, bearer." + b64("x") + "\r\n", ""},

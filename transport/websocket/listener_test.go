@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"math/big"
 	"net"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/splitmesh/splitmesh/transport"
 	"github.com/splitmesh/splitmesh/transport/internal/stall"
 )
 
@@ -28,9 +30,7 @@ func TestStalledArrivalsHoldLittle(t *testing.T) {
 		lines += string(rune('a'+i/26)) + string(rune('a'+i%26)) + ":\r\n"
 	}
 	long := lines + "X: " + strings.Repeat("y", maxHeader+3<<10)
-	// A ClientHello of 65,535 bytes, begun.
-	hello := append([]byte{22, 3, 1, 64, 0, 1, 0, 255, 255}, make([]byte, 16380)...)
-	hello = append(append(hello, 22, 3, 1, 64, 0), make([]byte, 1<<14)...)[:maxFirst-1]
+	hello := clientHello()[:maxFirst-1]
 	overTLS := func(say func(net.Conn) error) func(net.Conn) error {
 		return func(c net.Conn) error {
 			return say(tls.Client(c, &tls.Config{InsecureSkipVerify: true}))
@@ -66,6 +66,33 @@ func TestStalledArrivalsHoldLittle(t *testing.T) {
 			}
 		})
 	}
+}
+
+// clientHello is most of a ClientHello of 65,535 bytes, in two records.
+func clientHello() []byte {
+	hello := append([]byte{22, 3, 1, 64, 0, 1, 0, 255, 255}, make([]byte, 16380)...)
+	return append(append(hello, 22, 3, 1, 64, 0), make([]byte, 1<<14)...)
+}
+
+// crypto/tls would read on.
+func TestLongClientHelloIsCut(t *testing.T) {
+	tr := &Transport{ArrivalTimeout: time.Hour, TLSConfig: &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}}
+	l, err := tr.Listen(t.Context(), multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/wss"), func([]byte) func(net.Conn) { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, hostport, _, err := transport.HostPort(l.Multiaddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", hostport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(clientHello()) // may fail, when it is already cut
+	io.Copy(io.Discard, c) // until it is cut
 }
 
 func selfSigned(t *testing.T) tls.Certificate {

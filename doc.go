@@ -11,7 +11,7 @@
 //   - frame: what a path carries. The wire codec of sealed frames.
 //   - splitter: which path next. Policies, shares and reassembly, without I/O.
 //   - transport: how bytes reach a neighbour. The seam, and below it websocket,
-//     tcp and memory.
+//     tcp and memory, and link, which emulates what goes wrong on the way.
 //   - registry: where a peer is and whether it may join. The signed record, the
 //     seams, and below them the directories.
 //   - mesh: the node, which composes all of these. Dial, Listen, relaying.

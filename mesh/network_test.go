@@ -158,7 +158,7 @@ func TestPeerThatCameBack(t *testing.T) {
 
 // TestThousandsOfNodes brings up a ring in which each node dials the next.
 func TestThousandsOfNodes(t *testing.T) {
-	const count = 1000
+	const count = 2000
 	wire := memory.NewNetwork(memory.Options{})
 	defer wire.Close()
 	nodes := make([]*mesh.Node, count)

@@ -188,7 +188,7 @@ const openTimeout = 10 * time.Second
 
 func refuse(st *mux.Stream, a openAnswer) {
 	st.SetWriteDeadline(time.Now().Add(openTimeout))
-	st.Write(appendAnswer(nil, a))
+	_, _ = st.Write(appendAnswer(nil, a)) // who is not there to read it needs no answer
 	st.Close()
 }
 

@@ -168,14 +168,10 @@ func (n *Node) dialRoute(ctx context.Context, key linkKey, r *route, opening []b
 	case !r.direct():
 		return n.dialCircuit(ctx, r, key.peer, opening)
 	}
-	err := error(transport.ErrUnsupported)
 	for _, t := range n.transports {
 		if t.CanDial(r.addr) {
-			var conn net.Conn
-			if conn, err = t.Dial(ctx, r.addr, opening); err == nil {
-				return conn, nil
-			}
+			return t.Dial(ctx, r.addr, opening)
 		}
 	}
-	return nil, err
+	return nil, transport.ErrUnsupported
 }

@@ -60,6 +60,7 @@ type Authority interface {
 // Standing is an [Authority]'s answer about a peer. The zero value is Unknown, which admits nobody.
 type Standing int
 
+// The standings.
 const (
 	Unknown Standing = iota // never heard of
 	Active                  // may join

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	_, err := Get("name")
-	fmt.Print(errors.Is(err, ErrUnavailable), errors.Is(getOrCreateError(), ErrUnavailable), errors.Is(Set("name", []byte("x")), ErrUnavailable))
+	fmt.Fprint(os.Stdout, errors.Is(err, ErrUnavailable), errors.Is(getOrCreateError(), ErrUnavailable), errors.Is(Set("name", []byte("x")), ErrUnavailable))
 	os.Exit(0)
 }
 

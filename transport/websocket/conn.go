@@ -51,7 +51,7 @@ var _ net.Conn = (*conn)(nil)
 func newConn(ws *websocket.Conn, l link, interval time.Duration) *conn {
 	ws.SetReadLimit(MaxReadMessage)
 	c := &conn{ws: ws, link: l, interval: interval}
-	expire := func() { c.end(os.ErrDeadlineExceeded, abrupt) }
+	expire := func() { _ = c.end(os.ErrDeadlineExceeded, abrupt) }
 	c.reading.kill, c.writing.kill = expire, expire
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,7 +199,7 @@ func (c *conn) Close() error {
 	if again {
 		return c.opError("close", net.ErrClosed)
 	}
-	c.end(net.ErrClosed, websocket.StatusNormalClosure)
+	_ = c.end(net.ErrClosed, websocket.StatusNormalClosure)
 	c.reading.set(time.Time{}) // stops the timers
 	c.writing.set(time.Time{})
 	return nil
@@ -240,7 +240,7 @@ func (c *conn) tick() {
 	}
 	c.heard = heard
 	if c.silence == maxSilence {
-		c.end(errPeerSilent, abrupt)
+		_ = c.end(errPeerSilent, abrupt)
 		return
 	}
 	c.link.ping()

@@ -203,7 +203,7 @@ func explain(err error) error {
 		invalid   x509.CertificateInvalidError
 		record    tls.RecordHeaderError
 	)
-	hint := ""
+	var hint string
 	switch {
 	case errors.Is(err, transport.ErrRefused):
 		return err

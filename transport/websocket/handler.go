@@ -64,7 +64,7 @@ func (h *handler) upgrade(w http.ResponseWriter, hj http.Hijacker, r *http.Reque
 		return nil
 	}
 	if hw.evicted {
-		ws.CloseNow()
+		_ = ws.CloseNow() // its connection is gone already
 		return nil
 	}
 	return newConn(ws, hw.link, orDefault(h.transport.PingInterval, DefaultPingInterval))

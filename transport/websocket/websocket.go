@@ -57,9 +57,9 @@ const (
 	// DefaultMaxArrivals is how many may be at it at once.
 	DefaultMaxArrivals = 1024
 
-	// MaxMessage is the largest message, in bytes, that we send, and
-	// MaxReadMessage the largest that we take.
-	MaxMessage     = 128 << 10
+	// MaxMessage is the largest message, in bytes, that we send.
+	MaxMessage = 128 << 10
+	// MaxReadMessage is the largest that we take.
 	MaxReadMessage = 256 << 10
 )
 

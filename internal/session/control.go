@@ -54,7 +54,7 @@ func appendClose(b []byte, code Code, text string) []byte {
 }
 
 func appendPolicy(b []byte, p splitter.Policy) []byte {
-	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16([]byte{byte(p.MinPaths)}, uint16(math.Ceil(p.MaxShare*shareUnit))))
+	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16([]byte{byte(p.MinPaths)}, uint16(math.Ceil(p.MaxShare*shareUnit-1e-6))))
 }
 
 func appendWant(b []byte, tokens int) []byte {

@@ -194,6 +194,7 @@ func FuzzControl(f *testing.F) {
 	f.Add(append(appendAbandon(nil, 7), appendClose(nil, 1, "bye")...))
 	f.Add(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6}))
 	f.Add(appendWant(nil, 3))
+	f.Add([]byte{msgPolicy, 0, 3, 2, 0x17, 0x7e}) // 0.6014, which is less than its binary fraction
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, n, err := parseMessage(p)
 		if err != nil || n == 0 {

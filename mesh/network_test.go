@@ -79,21 +79,34 @@ func TestNetworkKey(t *testing.T) {
 	}
 }
 
+// A watched directory tells of what is published.
+type watched struct {
+	registry.Directory
+	published chan *registry.Record
+}
+
+func (d *watched) Publish(ctx context.Context, r *registry.Record) error {
+	err := d.Directory.Publish(ctx, r)
+	if err == nil {
+		d.published <- r
+	}
+	return err
+}
+
 // TestDirectory: nodes that know only a directory find each other, first by
 // address, then by the relays where the peer is reserved.
 func TestDirectory(t *testing.T) {
-	dir := directory.New()
+	dir := &watched{directory.New(), make(chan *registry.Record, 100)}
 	_, boot := relays(t, 3, overTCP, mesh.RelayConfig{})
 	public := start(t, &mesh.Node{Directory: dir, ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
 	go echo(listen(t, public, "echo", 0))
 	hidden := start(t, &mesh.Node{Directory: dir, Bootstrap: boot})
 	go echo(listen(t, hidden, "echo", 3))
 	client := start(t, &mesh.Node{Directory: dir})
-	for _, n := range []*mesh.Node{public, hidden} {
-		for { // the record is published in the background
-			if r, err := dir.Lookup(within(t), n.ID()); err == nil && (n == public || len(r.Addrs) == 3) {
-				break
-			}
+	want := map[identity.ID]int{public.ID(): 1, hidden.ID(): 3} // addresses, once all is published
+	for len(want) > 0 {
+		if r := <-dir.published; len(r.Addrs) == want[r.ID] {
+			delete(want, r.ID)
 		}
 	}
 	for name, d := range map[string]*mesh.Dialer{"public": {Node: client}, "hidden": {Node: client, RelayedOnly: true, Split: splitter.Policy{MinPaths: 3}}} {

@@ -53,12 +53,23 @@ type Policy struct {
 // MaxMinPaths is the largest MinPaths that a Policy may ask for.
 const MaxMinPaths = 8
 
+// ShareGrain is more than the largest segment, in bytes.
+const ShareGrain = 36 << 10
+
+// leastShare is the least MaxShare under which one of n paths may always take a
+// segment: of the ShareSpan−ShareGrain bytes before it, some path has carried
+// no more than the n-th part. A bare 1/n would end with every path a few bytes
+// short of room for a whole segment.
+func leastShare(n int) float64 {
+	return (1-float64(ShareGrain)/ShareSpan)/float64(n) + float64(ShareGrain)/ShareSpan
+}
+
 // ErrPolicy reports a Policy that can't be satisfied by any set of paths.
 var ErrPolicy = errors.New("impossible split policy")
 
 // WithDefaults returns p with every zero field filled, and an error wrapping
 // ErrPolicy when a field is out of its range or when MinPaths paths at MaxShare
-// each could not carry the whole. relayedOnly says that no direct path is allowed.
+// each could not carry the whole, which takes a few hundredths more than 1/MinPaths. relayedOnly says that no direct path is allowed.
 func (p Policy) WithDefaults(relayedOnly bool) (Policy, error) {
 	if p.Purpose == 0 {
 		p.Purpose = Throughput
@@ -82,8 +93,9 @@ func (p Policy) WithDefaults(relayedOnly bool) (Policy, error) {
 		return p, fmt.Errorf("%w: MinPaths is %d, want 1 to %d, or 0 for the default", ErrPolicy, p.MinPaths, MaxMinPaths)
 	case !(p.MaxShare >= 0.05 && p.MaxShare <= 1):
 		return p, fmt.Errorf("%w: MaxShare is %v, want 0.05 to 1, or 0 for the default", ErrPolicy, p.MaxShare)
-	case p.MaxShare*float64(p.MinPaths) < 1-1e-9:
-		return p, fmt.Errorf("%w: %d paths of at most %v each carry less than the whole; raise MinPaths or MaxShare", ErrPolicy, p.MinPaths, p.MaxShare)
+	case p.MaxShare < leastShare(p.MinPaths):
+		return p, fmt.Errorf("%w: %d paths can't carry the whole when each may carry only %v; raise MaxShare to %.4f, or MinPaths",
+			ErrPolicy, p.MinPaths, p.MaxShare, leastShare(p.MinPaths)+0.00005)
 	}
 	return p, nil
 }

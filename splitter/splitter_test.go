@@ -22,13 +22,14 @@ func TestPolicyDefaults(t *testing.T) {
 		{name: "relayed", relayed: true, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}},
 		{name: "relayed over one on request", relayed: true, in: splitter.Policy{MinPaths: 1}, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 1, MaxShare: 1}},
 		{name: "kept", in: splitter.Policy{MinPaths: 4, MaxShare: 0.3, FailFast: true}, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 4, MaxShare: 0.3, FailFast: true}},
-		{name: "three thirds", in: splitter.Policy{MinPaths: 3, MaxShare: 1.0 / 3}, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 3, MaxShare: 1.0 / 3}},
+		{name: "three thirds and a segment", in: splitter.Policy{MinPaths: 3, MaxShare: 0.3573}, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 3, MaxShare: 0.3573}},
+		{name: "three bare thirds", in: splitter.Policy{MinPaths: 3, MaxShare: 1.0 / 3}, err: "raise MaxShare to 0.3568"},
 		{name: "unknown purpose", in: splitter.Policy{Purpose: 9}, err: "purpose 9"},
 		{name: "too many", in: splitter.Policy{MinPaths: 9}, err: "MinPaths is 9"},
 		{name: "negative", in: splitter.Policy{MinPaths: -1}, err: "MinPaths is -1"},
 		{name: "share over one", in: splitter.Policy{MaxShare: 1.5}, err: "MaxShare is 1.5"},
 		{name: "share not a number", in: splitter.Policy{MaxShare: nan()}, err: "MaxShare is NaN"},
-		{name: "shares below the whole", in: splitter.Policy{MinPaths: 2, MaxShare: 0.4}, err: "less than the whole"},
+		{name: "shares below the whole", in: splitter.Policy{MinPaths: 2, MaxShare: 0.4}, err: "can't carry the whole"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := tt.in.WithDefaults(tt.relayed)
@@ -123,6 +124,41 @@ func TestShareHoldsOverEveryWindow(t *testing.T) {
 			}
 			if float64(held) > maxShare*float64(span) {
 				t.Fatalf("carrier %d held %d of the %d units up to %d", c, held, span, i)
+			}
+		}
+	}
+}
+
+// TestLeastShareNeverStalls: under the least share that a policy may have, some
+// path may always take the next segment, whatever the sizes before it.
+func TestLeastShareNeverStalls(t *testing.T) {
+	for n := 2; n <= splitter.MaxMinPaths; n++ {
+		share := 0.05
+		for ; ; share += 0.0005 {
+			if _, err := (splitter.Policy{MinPaths: n, MaxShare: share}).WithDefaults(false); err == nil {
+				break
+			}
+		}
+		for seed := range uint64(20) {
+			rng := rand.New(rand.NewPCG(seed, uint64(n)))
+			var w splitter.ShareWindow
+			for sent := 0; sent < 3*splitter.ShareSpan; {
+				size := splitter.ShareGrain
+				if seed%2 == 1 {
+					size = 1 + rng.IntN(splitter.ShareGrain)
+				}
+				taken := false
+				for _, c := range rng.Perm(n) {
+					if w.Allows(c, size, share) {
+						w.Sent(c, size)
+						sent += size
+						taken = true
+						break
+					}
+				}
+				if !taken {
+					t.Fatalf("%d paths of %.4f, seed %d: nobody may take %d bytes after %d", n, share, seed, size, sent)
+				}
 			}
 		}
 	}

@@ -151,7 +151,7 @@ func TestCodecs(t *testing.T) {
 	long := strings.Repeat("ü", maxCloseText)
 	for _, m := range [][]byte{
 		appendTokens(nil, []Token{{1}, {2}}), appendAbandon(nil, 9), appendClose(nil, CodeRefused, "why"),
-		appendClose(nil, CodeNormal, long), appendClose(nil, CodeNormal, "\xff"), appendPolicy(nil, splitter.Policy{MinPaths: 3, MaxShare: 1.0 / 3}),
+		appendClose(nil, CodeNormal, long), appendClose(nil, CodeNormal, "\xff"), appendPolicy(nil, splitter.Policy{MinPaths: 3, MaxShare: 0.3599999}),
 	} {
 		if _, n, err := parseMessage(m); err != nil || n != len(m) {
 			t.Errorf("%x: %d, %v", m, n, err)

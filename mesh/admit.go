@@ -93,7 +93,6 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 		} else {
 			secret := s.JoinSecret()
 			answer = handshake.Answer{PathID: s.AllotPath(), JoinSecret: &secret}
-			s.TokenUsed()
 		}
 	}
 	res, err := r.Run(n.ctx, conn, answer) // closes conn on error
@@ -134,7 +133,7 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Po
 		}
 	}
 	if l != nil {
-		cfg.OnPath = l.pathChanged
+		cfg.OnPath, cfg.OnPolicy = l.pathChanged, l.policyChanged
 	}
 	s = session.New(cfg)
 	n.mu.Lock()
@@ -162,10 +161,14 @@ func (n *Node) ended(s *session.Session, err error) {
 		delete(n.reservations, s.Peer())
 		n.reservationsChanged()
 	}
+	if n.asked[s.Peer()] == s {
+		delete(n.asked, s.Peer())
+	}
 	n.mu.Unlock()
 	if n.relay != nil {
 		n.relay.sessionEnded(s)
 	}
+	n.goRun(s.Wait) // so that Close waits for it; ends with the paths
 	n.log.Debug("session ended", "peer", s.Peer().Short(), "cause", err)
 }
 
@@ -200,7 +203,7 @@ func (n *Node) keepToken(t session.Token, s *session.Session, a *accepted) {
 	h := sha256.Sum256(t[:])
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(a.tokens) == maxTokens { // the dialler has wasted the oldest: it holds far fewer
+	if len(a.tokens) == maxTokens { // the dialler has wasted the oldest: it takes them first
 		delete(n.tokens, a.tokens[0])
 		a.tokens = slices.Delete(a.tokens, 0, 1)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -115,7 +114,7 @@ func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *m
 // serveCircuit takes a circuit that a relay brings us.
 func (n *Node) serveCircuit(s *session.Session, st *mux.Stream, q openRequest) {
 	n.mu.Lock()
-	reserved := n.reservations[s.Peer()] == s
+	reserved := n.asked[s.Peer()] == s // it may forward before we have its answer
 	n.mu.Unlock()
 	if !reserved {
 		refuse(st, openAnswer{status: statusRefused})
@@ -197,25 +196,40 @@ func (n *Node) reserve(relay identity.ID, addr multiaddr.Multiaddr) (*session.Se
 	if err != nil {
 		return nil, err
 	}
-	// From here on the relay may bring circuits, the answer notwithstanding.
 	n.mu.Lock()
-	n.reservations[relay] = s
+	n.asked[relay] = s
 	n.mu.Unlock()
 	st, _, err := n.ask(n.ctx, s, openRequest{service: serviceReserve})
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err == nil && s.Err() == nil {
+	if err == nil {
 		st.Close()
+		n.reservations[relay] = s
 		n.reservationsChanged()
+	}
+	n.mu.Unlock()
+	if err == nil {
+		err = s.Err() // ended before or after we noted it: n.ended may have come first
+	}
+	if err == nil {
 		return s, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.asked[relay] == s {
+		delete(n.asked, relay)
 	}
 	if n.reservations[relay] == s {
 		delete(n.reservations, relay)
-	}
-	if err == nil {
-		err = io.ErrUnexpectedEOF
+		n.reservationsChanged()
 	}
 	return nil, err
+}
+
+// reservedBy reports whether s holds a reservation of ours.
+func (n *Node) reservedBy(s *session.Session) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.asked[s.Peer()] == s
 }
 
 // reservationsChanged wakes who waits for it. mu is held.

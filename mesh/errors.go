@@ -13,6 +13,9 @@ var (
 	// ErrNoRoute reports a peer of which no address is known: no record, no
 	// bootstrap address, no relay to ask.
 	ErrNoRoute = errors.New("no way to the peer is known")
+	// ErrRevoked reports a peer whose key was revoked; whoever answers under it is
+	// not to be trusted.
+	ErrRevoked = errors.New("the peer's key was revoked: ask it for its new ID")
 	// ErrNoService reports a service that the peer does not listen on.
 	ErrNoService = errors.New("the peer does not listen on this service")
 	// ErrRefused reports a peer that won't talk to us, or not about this.

@@ -28,6 +28,10 @@ const (
 	// pollRelays is how often a link that wants more paths than it can have
 	// looks for new relays.
 	pollRelays = 5 * time.Second
+	// idleLimit is how long a session without streams is kept, idleChecks how
+	// often it is looked at in that time.
+	idleLimit  = 5 * time.Minute
+	idleChecks = 5
 )
 
 // A linkKey tells apart the sessions that a node dials.
@@ -50,10 +54,17 @@ type link struct {
 	s   *session.Session // set before ready is closed
 	err error            // likewise
 
-	mu      sync.Mutex       // guards all below
-	live    map[uint32]route // by path id
-	joining map[string]bool  // by route key
-	rests   map[string]rest
+	mu       sync.Mutex           // guards all below
+	live     map[uint32]liveRoute // by path id
+	joining  map[string]route     // by route key
+	rests    map[string]rest      // likewise
+	minPaths int                  // by our policy or, if that is stricter, the peer's
+}
+
+// A liveRoute is one that a path uses.
+type liveRoute struct {
+	route
+	since time.Time
 }
 
 // A rest is how long a route that failed is left alone.
@@ -96,7 +107,8 @@ func (n *Node) link(key linkKey, hints []multiaddr.Multiaddr) (*link, error) {
 	}
 	l := &link{
 		n: n, key: key, hints: hints, ready: make(chan struct{}), kick: make(chan struct{}, 1),
-		live: make(map[uint32]route), joining: make(map[string]bool), rests: make(map[string]rest),
+		live: make(map[uint32]liveRoute), joining: make(map[string]route), rests: make(map[string]rest),
+		minPaths: key.policy.MinPaths,
 	}
 	n.links[key] = l
 	n.wg.Go(l.run) // ends with its session, or when it can't be dialled
@@ -227,14 +239,17 @@ func (l *link) begin(conn net.Conn, res *handshake.Result, r route) (*session.Se
 		conn.Close()
 		return nil, err
 	}
-	return s, l.add(s, conn, res, r)
+	if err := l.add(s, conn, res, r); err != nil {
+		s.Abort(session.CodeNormal)
+		return nil, err
+	}
+	return s, nil
 }
 
 // add gives the session a path and remembers its route.
 func (l *link) add(s *session.Session, conn net.Conn, res *handshake.Result, r route) error {
 	l.mu.Lock()
-	l.live[res.PathID] = r
-	delete(l.rests, r.key())
+	l.live[res.PathID] = liveRoute{r, time.Now()}
 	l.mu.Unlock()
 	err := s.AddPath(conn, res, session.PathInfo{Relay: r.relay, Remote: r.String(), Dialled: true})
 	if err != nil {
@@ -251,10 +266,21 @@ func (l *link) pathChanged(_ *session.Session, e session.Event) {
 		l.mu.Lock()
 		if r, ok := l.live[e.Path.ID]; ok {
 			delete(l.live, e.Path.ID)
-			l.restLocked(&r)
+			if time.Since(r.since) > maxRest { // it did well until now
+				delete(l.rests, r.key())
+			}
+			l.restLocked(&r.route)
 		}
 		l.mu.Unlock()
 	}
+	l.signal()
+}
+
+// policyChanged is the session's OnPolicy.
+func (l *link) policyChanged(p splitter.Policy) {
+	l.mu.Lock()
+	l.minPaths = max(l.minPaths, p.MinPaths)
+	l.mu.Unlock()
 	l.signal()
 }
 
@@ -282,8 +308,8 @@ func (l *link) restLocked(r *route) {
 // supply adds paths until the policy is satisfied.
 func (l *link) supply(ctx context.Context, s *session.Session) error {
 	for {
-		have := l.distinct()
-		if have >= l.key.policy.MinPaths {
+		have, want := l.distinct()
+		if have >= want {
 			return nil
 		}
 		l.joinMore(s)
@@ -296,15 +322,18 @@ func (l *link) supply(ctx context.Context, s *session.Session) error {
 			return s.Err()
 		case <-ctx.Done():
 			t.Stop()
-			return fmt.Errorf("%w (%w)", &splitter.TooFewPathsError{Have: have, Want: l.key.policy.MinPaths}, context.Cause(ctx))
+			return fmt.Errorf("%w (%w)", &splitter.TooFewPathsError{Have: have, Want: want}, context.Cause(ctx))
 		}
 		t.Stop()
 	}
 }
 
-// maintain keeps the session at the number of paths that it wants until it ends.
+// maintain keeps the session at the number of paths that it wants until it ends,
+// and ends it when it has long been of no use.
 func (l *link) maintain(s *session.Session) {
-	for {
+	idle := time.NewTicker(idleLimit / idleChecks)
+	defer idle.Stop()
+	for unused := 0; ; {
 		var again <-chan time.Time // nil, and so never, when nothing is lacking
 		if l.joinMore(s) {
 			again = time.After(l.untilNext())
@@ -312,6 +341,15 @@ func (l *link) maintain(s *session.Session) {
 		select {
 		case <-l.kick:
 		case <-again:
+		case <-idle.C:
+			if unused++; s.NumStreams() > 0 || l.n.reservedBy(s) {
+				unused = 0
+			}
+			if unused == idleChecks {
+				l.n.unlink(l)
+				s.Close()
+				return
+			}
 		case <-s.Done():
 			return
 		}
@@ -324,37 +362,51 @@ func (l *link) untilNext() time.Duration {
 	defer l.mu.Unlock()
 	wait := pollRelays
 	for _, r := range l.rests {
-		wait = min(wait, max(time.Until(r.until), 10*time.Millisecond))
+		if left := time.Until(r.until); left > 0 {
+			wait = min(wait, left)
+		}
 	}
-	return wait
+	return max(wait, minRest/10)
 }
 
-// distinct counts the live paths that no relay shares.
-func (l *link) distinct() int {
+// distinct counts the live paths of which no two share a relay, and how many
+// there must be.
+func (l *link) distinct() (have, want int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return len(l.relaysLocked(false)), l.minPaths
+}
+
+// relaysLocked are the relays of the live paths, and of those being joined; direct
+// ones are of the zero relay. mu is held.
+func (l *link) relaysLocked(joining bool) map[identity.ID]bool {
 	relays := make(map[identity.ID]bool)
 	for _, r := range l.live {
 		relays[r.relay] = true
 	}
-	return len(relays)
-}
-
-// wanted is the number of paths to have, given those there are. mu is held.
-func (l *link) wanted() int {
-	for _, r := range l.live {
-		if r.direct() {
-			return max(1, l.key.policy.MinPaths)
+	if joining {
+		for _, r := range l.joining {
+			relays[r.relay] = true
 		}
 	}
-	return max(l.key.paths, l.key.policy.MinPaths)
+	return relays
+}
+
+// lackLocked is how many paths there should be more. mu is held.
+func (l *link) lackLocked() int {
+	relays := l.relaysLocked(true)
+	want := max(l.key.paths, l.minPaths)
+	if relays[identity.ID{}] {
+		want = l.minPaths // a direct path is enough by itself
+	}
+	return want - len(relays)
 }
 
 // joinMore starts to join as many paths as the session lacks. It reports whether
 // some are still wanted that could not be tried.
 func (l *link) joinMore(s *session.Session) bool {
 	l.mu.Lock()
-	lack := l.wanted() - len(l.live) - len(l.joining)
+	lack := l.lackLocked()
 	l.mu.Unlock()
 	if lack <= 0 {
 		return false
@@ -382,21 +434,26 @@ func (l *link) choose(routes []route, k int) []route {
 	defer l.mu.Unlock()
 	now := time.Now()
 	used := make([]route, 0, len(l.live))
-	busy := make(map[string]bool)
 	for _, r := range l.live {
-		used = append(used, r)
-		busy[r.key()] = true
+		used = append(used, r.route)
 	}
+	busy := l.relaysLocked(true) // one direct path is enough, too
 	var free []route
 	for _, r := range routes {
-		if !busy[r.key()] && !l.joining[r.key()] && !now.Before(l.rests[r.key()].until) {
+		if !busy[r.relay] && !now.Before(l.rests[r.key()].until) {
 			free = append(free, r)
+			busy[r.relay] = r.direct()
+		}
+	}
+	for k, r := range l.rests { // forget those that could rest no longer
+		if now.Sub(r.until) > maxRest {
+			delete(l.rests, k)
 		}
 	}
 	free = diverse(used, free)
 	free = free[:min(k, len(free))]
 	for i := range free {
-		l.joining[free[i].key()] = true
+		l.joining[free[i].key()] = free[i]
 	}
 	return free
 }
@@ -424,7 +481,6 @@ func (l *link) join(s *session.Session, r route) {
 	if err == nil {
 		return
 	}
-	s.TokenWasted()
 	l.failed(&r)
 	l.n.log.Debug("join failed", "peer", l.key.peer.Short(), "via", r.String(), "err", err)
 	if errors.Is(err, handshake.ErrUnknownToken) {

@@ -91,9 +91,10 @@ type Node struct {
 	arrivals     []transport.Listener
 	services     map[string]*listener
 	links        map[linkKey]*link
-	sessions     map[*session.Session]*accepted // of both directions; nil value: dialled
-	tokens       map[[32]byte]*session.Session  // by the token's SHA-256
-	reservations map[identity.ID]*session.Session
+	sessions     map[*session.Session]*accepted   // of both directions; nil value: dialled
+	tokens       map[[32]byte]*session.Session    // by the token's SHA-256
+	reservations map[identity.ID]*session.Session // relays that forward to us
+	asked        map[identity.ID]*session.Session // those, and relays that have yet to answer
 	reserving    bool
 	reservedC    chan struct{} // closed and replaced when reservations change
 	lastSequence int64
@@ -109,6 +110,7 @@ func (n *Node) init() {
 		n.sessions = make(map[*session.Session]*accepted)
 		n.tokens = make(map[[32]byte]*session.Session)
 		n.reservations = make(map[identity.ID]*session.Session)
+		n.asked = make(map[identity.ID]*session.Session)
 		n.reservedC = make(chan struct{})
 		n.pending = make(chan struct{}, maxPending)
 		n.log = n.Logger
@@ -140,20 +142,25 @@ func (n *Node) init() {
 }
 
 // Start begins to listen on ListenAddrs. Dial and Listen start the node
-// themselves; to call Start is to learn early what is wrong. ctx bounds the start
-// only.
+// themselves; to call Start is to learn early what is wrong. ctx bounds the wait
+// only: the node starts once, for all who ask.
 func (n *Node) Start(ctx context.Context) error {
 	n.init()
 	n.once.Do(func() {
-		if n.startErr == nil {
-			n.startErr = n.start(ctx)
+		starts := n.goRun(func() { // ends with start, which n.ctx bounds
+			defer close(n.started)
+			if n.startErr == nil {
+				n.startErr = n.start(n.ctx)
+			}
+		})
+		if !starts {
+			close(n.started)
 		}
-		close(n.started)
 	})
 	select {
 	case <-n.started:
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	if n.startErr != nil {
 		return n.startErr

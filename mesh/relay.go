@@ -34,6 +34,9 @@ type RelayConfig struct {
 	Allow func(peer identity.ID) bool
 }
 
+// limiterBurst is more than any buffer that a splice is given at once.
+const limiterBurst = 64 << 10
+
 const limitBytes = "MaxCircuitBytes"
 
 func (c RelayConfig) withDefaults() RelayConfig {
@@ -185,7 +188,7 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 	if use == nil {
 		use = new(usage)
 		if bps := r.cfg.BytesPerSecond; bps > 0 {
-			use.limiter = rate.NewLimiter(rate.Limit(bps), max(bps, mux.MaxFrame))
+			use.limiter = rate.NewLimiter(rate.Limit(bps), max(bps, limiterBurst))
 		}
 		r.peers[peer] = use
 	}

@@ -3,8 +3,10 @@ package mesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"time"
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/identity"
@@ -52,6 +54,9 @@ func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multia
 		return []route{{self: true}}, nil
 	}
 	rec, err := n.lookup(ctx, key.peer)
+	if errors.Is(err, ErrRevoked) {
+		return nil, err
+	}
 	var addrs []multiaddr.Multiaddr
 	addrs = append(addrs, hints...)
 	addrs = append(addrs, n.Bootstrap...)
@@ -152,12 +157,26 @@ func (n *Node) canDial(addr multiaddr.Multiaddr) bool {
 	return false
 }
 
-// lookup asks the directory; nil, nil when there is none.
+// lookup asks the directory, and believes it only what id has signed; nil, nil
+// when there is none. A revocation is ErrRevoked.
 func (n *Node) lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
 	if n.Directory == nil {
 		return nil, nil
 	}
-	return n.Directory.Lookup(ctx, id)
+	rec, err := n.Directory.Lookup(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if rec.ID != id {
+		return nil, fmt.Errorf("%w: the directory answers with the record of %s", registry.ErrNotFound, rec.ID.Short())
+	}
+	if err := rec.Check(time.Now()); err != nil {
+		return nil, err
+	}
+	if rec.Revoked {
+		return nil, ErrRevoked
+	}
+	return rec, nil
 }
 
 // dialRoute carries an opening over r.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/splitmesh/splitmesh/internal/buf"
@@ -98,8 +99,6 @@ func TestHostileFrames(t *testing.T) {
 		{name: "tokens from the dialler", plain: control(appendTokens(nil, tokens[:1])), want: "nobody asked for"},
 		{name: "half a token", dialler: true, plain: control([]byte{msgTokens, 0, 31}), want: "control message of type 1"},
 		{name: "no token", dialler: true, plain: control([]byte{msgTokens, 0, 0}), want: "control message of type 1"},
-		{name: "too many tokens", dialler: true, plain: control(bytes.Repeat(appendTokens(nil, tokens), 5)), want: "nobody asked for"},
-		{name: "policy from the listener", dialler: true, plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6})), want: "split policy from the end"},
 		{name: "impossible policy", plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.1})), want: "impossible split policy"},
 		{name: "policy of no path", plain: control([]byte{msgPolicy, 0, 3, 0, 1, 1}), want: "control message of type 4"},
 		{name: "no token wanted", plain: control([]byte{msgWant, 0, 1, 0}), want: "control message of type 5"},
@@ -123,6 +122,54 @@ func TestHostileFrames(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMessagesThatNobodyAcknowledges: a peer can't make us hold more than the
+// bounds by asking for tokens and acknowledging none.
+func TestMessagesThatNobodyAcknowledges(t *testing.T) {
+	s, p := victim(t, false)
+	want := appendWant(nil, maxTokens)
+	most := 0
+	for i := uint64(0); s.Err() == nil; i++ {
+		if i > 1<<20 {
+			t.Fatal("it holds ", s.Stats().Unacknowledged)
+		}
+		if err := feed(s, p, i, data(laneControl, i*uint64(len(want)), want...)); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, s.Stats().Unacknowledged)
+	}
+	if !isProtocol(s.Err()) || most > maxControl+maxMessage {
+		t.Fatalf("%v after %d bytes", s.Err(), most)
+	}
+}
+
+// TestPingsDoNotAcknowledge: a peer that pings, and acknowledges none of what is
+// in flight, does not keep the path alive.
+func TestPingsDoNotAcknowledge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := victim(t, true)
+		st, err := s.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		for i := uint64(0); s.Err() == nil; i++ {
+			time.Sleep(time.Second) // virtual
+			if err := feed(s, p, i, append([]byte{typePing}, make([]byte, 8)...)); err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(begin) > 2*defaultDeadAfter { // virtual
+				t.Fatal("the path lives")
+			}
+		}
+		if !errors.Is(s.Err(), ErrPathDead) {
+			t.Error(s.Err())
+		}
+	})
 }
 
 func TestHarmlessFrames(t *testing.T) {

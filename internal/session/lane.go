@@ -156,7 +156,18 @@ func (l *lane) Wake() {
 	if l.wakes.Swap(true) {
 		return
 	}
-	if p := l.s.anyPath.Load(); p != nil {
+	paths := l.s.anyPath.Load()
+	if paths == nil {
+		return // the first path pulls
+	}
+	for _, p := range *paths {
+		if p.wmu.TryLock() {
+			p.wmu.Unlock()
+			p.signal()
+			return
+		}
+	}
+	for _, p := range *paths { // all are writing, and one of them may be stuck
 		p.signal()
 	}
 }

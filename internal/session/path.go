@@ -51,12 +51,12 @@ type path struct {
 	inFlight int        // cost of queue and flight
 	est      estimator
 
-	lastRecv    time.Time
-	expectSince time.Time // since when an answer is due; zero: none is
-	pinged      bool      // the answer due is a pong
-	pingDue     bool
-	pongDue     bool
-	pong        [8]byte
+	lastRecv  time.Time
+	pingSince time.Time // when a ping was sent after which nothing came; zero: none
+	ackSince  time.Time // since when no byte in flight was acknowledged; zero: none is in flight
+	pingDue   bool
+	pongDue   bool
+	pong      [8]byte
 
 	recvPacket uint64 // highest number received
 	recvAt     time.Time
@@ -102,8 +102,8 @@ func (p *path) signal() {
 func (p *path) give(g *segment) {
 	g.on = p
 	g.b.Retain()
-	if p.inFlight == 0 && p.expectSince.IsZero() {
-		p.expectSince = p.s.now
+	if p.inFlight == 0 {
+		p.ackSince = p.s.now
 		p.s.arm(p.s.now.Add(p.s.cfg.DeadAfter))
 	}
 	p.inFlight += g.cost()
@@ -138,26 +138,27 @@ func (p *path) acked(a pathAck) error {
 	if len(p.flight) == 0 {
 		p.flight = nil
 	}
-	p.expect()
+	p.ackSince = p.s.now
+	if p.inFlight == 0 {
+		p.ackSince = time.Time{}
+	}
 	return nil
 }
 
 // heard notes that the peer is there. s.mu is held.
 func (p *path) heard() {
-	p.lastRecv, p.pinged = p.s.now, false
-	p.expect()
+	p.lastRecv, p.pingSince = p.s.now, time.Time{}
 }
 
-// expect notes since when an answer is due, something having come just now. s.mu
-// is held.
-func (p *path) expect() {
-	switch {
-	case p.pinged: // since the ping
-	case p.inFlight > 0:
-		p.expectSince = p.s.now
-	default:
-		p.expectSince = time.Time{}
+// waitsSince is since when an answer is due, zero when none is: that anything
+// comes after a ping, that bytes in flight are acknowledged. Other frames do not
+// stand for an acknowledgement, or a peer could keep a path that it does not read
+// alive with pings. s.mu is held.
+func (p *path) waitsSince() time.Time {
+	if p.ackSince.IsZero() || !p.pingSince.IsZero() && p.pingSince.Before(p.ackSince) {
+		return p.pingSince
 	}
+	return p.ackSince
 }
 
 // owe notes a frame that wants an acknowledgement. s.mu is held. It reports

@@ -3,9 +3,7 @@ package session
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/internal/buf"
@@ -166,8 +164,6 @@ func (p *path) read(opener *frame.Opener) {
 			continue
 		case isProtocol(err):
 			p.s.failNow(err)
-		case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed):
-			p.s.pathDied(p, fmt.Errorf("closed by the other side: %w", err))
 		default:
 			p.s.pathDied(p, err)
 		}

@@ -74,8 +74,13 @@ func (s *Session) enoughPaths(l *lane) error {
 	return nil
 }
 
-// say queues a control message. s.mu is held.
+// say queues a control message. A peer that makes us say much and acknowledges
+// none of it is cut off. s.mu is held.
 func (s *Session) say(message []byte) {
+	if s.control.held > maxControl {
+		s.fail(violation("it acknowledges none of %d bytes of control messages", s.control.held))
+		return
+	}
 	b := buf.Get(dataHeader + len(message))
 	copy(b.B[dataHeader:], message)
 	s.control.push(b)
@@ -83,13 +88,12 @@ func (s *Session) say(message []byte) {
 
 // greet says what each end has to say first. s.mu is held.
 func (s *Session) greet() {
-	if !s.cfg.Dialler {
-		s.issueTokens(initialTokens)
-		return
-	}
 	if p := s.data.policy; p.MinPaths > 1 || p.MaxShare < 1 {
 		s.say(appendPolicy(nil, p))
 		s.policyEnd = s.control.next
+	}
+	if !s.cfg.Dialler {
+		s.issueTokens(initialTokens)
 	}
 }
 
@@ -224,10 +228,11 @@ func (s *Session) handleControl(m message) error {
 	}
 	switch m.kind {
 	case msgTokens:
-		if !s.cfg.Dialler || len(s.tokens)+len(m.tokens) > maxTokenStock {
+		if !s.cfg.Dialler {
 			return violation("%d tokens that nobody asked for", len(m.tokens))
 		}
 		s.tokens = append(s.tokens, m.tokens...)
+		s.tokens = s.tokens[max(0, len(s.tokens)-maxTokenStock):]
 		close(s.tokenC)
 		s.tokenC = make(chan struct{})
 	case msgAbandon:
@@ -236,12 +241,12 @@ func (s *Session) handleControl(m message) error {
 			s.schedule()
 		}
 	case msgPolicy:
-		if s.cfg.Dialler {
-			return violation("a split policy from the end that was dialled")
-		}
 		// The stricter of the two holds for what we send.
 		own := &s.data.policy
 		own.MinPaths, own.MaxShare = max(own.MinPaths, m.policy.MinPaths), min(own.MaxShare, m.policy.MaxShare)
+		if s.cfg.OnPolicy != nil {
+			s.cfg.OnPolicy(*own)
+		}
 	case msgWant:
 		if s.cfg.Dialler {
 			return violation("%d tokens wanted by the end that issues them", m.want)
@@ -284,8 +289,8 @@ func (s *Session) tick() {
 				p.woken = true
 			}
 		}
-		if !p.expectSince.IsZero() {
-			if deadline := p.expectSince.Add(s.cfg.DeadAfter); s.now.Before(deadline) {
+		if since := p.waitsSince(); !since.IsZero() {
+			if deadline := since.Add(s.cfg.DeadAfter); s.now.Before(deadline) {
 				s.arm(deadline)
 			} else {
 				p.kill(ErrPathDead)
@@ -295,8 +300,8 @@ func (s *Session) tick() {
 		if ask := p.lastRecv.Add(s.cfg.KeepAlive); s.now.Before(ask) {
 			s.arm(ask)
 		} else {
-			p.pingDue, p.pinged, p.woken = true, true, true
-			p.expectSince = s.now
+			p.pingDue, p.woken = true, true
+			p.pingSince = s.now
 			s.arm(s.now.Add(s.cfg.DeadAfter))
 		}
 	}

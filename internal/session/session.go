@@ -26,8 +26,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +87,7 @@ type Config struct {
 	OnStream func(*mux.Stream)     // the peer opened a stream
 	OnToken  func(Token)           // a token was issued to the peer: admit it
 	OnPath   func(*Session, Event) // a path came or went
+	OnPolicy func(splitter.Policy) // the policy by which we send became stricter
 	OnEnd    func(*Session, error) // the session is over
 }
 
@@ -104,10 +107,10 @@ type Session struct {
 	data    *lane
 	lanes   []*lane // by priority, control first; fixed
 
-	srtt    atomic.Int64         // of the path last acknowledged, ns; read under the mux's locks
-	anyPath atomic.Pointer[path] // some live path, for Wake
-	wg      sync.WaitGroup       // the paths' goroutines
-	done    chan struct{}        // closed when the session is over
+	srtt    atomic.Int64            // of the path last acknowledged, ns; read under the mux's locks
+	anyPath atomic.Pointer[[]*path] // those alive, for Wake
+	wg      sync.WaitGroup          // the paths' goroutines
+	done    chan struct{}           // closed when the session is over
 
 	mu       sync.Mutex // guards all below
 	now      time.Time  // read when mu was taken
@@ -242,8 +245,7 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 		p.carrier = n
 	}
 	p.lastRecv = s.now
-	s.paths = append(s.paths, p)
-	s.anyPath.Store(p)
+	s.setPaths(append(slices.Clone(s.paths), p))
 	s.arm(s.now.Add(s.cfg.KeepAlive))
 	s.wg.Go(func() { p.read(opener) }) // ends when the path is dead
 	s.wg.Go(p.flush)                   // likewise
@@ -258,22 +260,17 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 
 // removePath takes p out of the live ones. s.mu is held.
 func (s *Session) removePath(p *path) {
-	live := make([]*path, 0, len(s.paths))
-	for _, q := range s.paths {
-		if q != p {
-			live = append(live, q)
-		}
-	}
-	s.paths = live
-	var first *path
-	if len(live) > 0 {
-		first = live[0]
-	}
-	s.anyPath.Store(first)
+	s.setPaths(slices.DeleteFunc(slices.Clone(s.paths), func(q *path) bool { return q == p }))
 	if s.gone[p.info.Relay] == nil {
 		s.gone[p.info.Relay] = new(PathCounters)
 	}
 	s.gone[p.info.Relay].add(&p.stats)
+}
+
+// setPaths replaces the live paths by a slice that nobody changes. s.mu is held.
+func (s *Session) setPaths(paths []*path) {
+	s.paths = paths
+	s.anyPath.Store(&paths)
 }
 
 func (s *Session) pathByID(id uint32) *path {
@@ -394,8 +391,15 @@ func (s *Session) failNow(err error) {
 	s.unlock(false)
 }
 
-// pathDied ends p.
+// pathDied ends p. The cause is not to be taken for the end of a stream's data, nor
+// for something that we closed.
 func (s *Session) pathDied(p *path, cause error) {
+	switch {
+	case errors.Is(cause, io.EOF):
+		cause = fmt.Errorf("closed by the other side: %w", io.ErrUnexpectedEOF)
+	case errors.Is(cause, net.ErrClosed):
+		cause = fmt.Errorf("closed: %v", cause) //nolint:errorlint // hidden on purpose
+	}
 	s.lock()
 	p.kill(cause)
 	s.schedule()
@@ -418,6 +422,9 @@ func (s *Session) CloseWith(code Code, text string) error {
 	s.wg.Wait()
 	return nil
 }
+
+// Wait returns when the session, which has ended, has no goroutine left.
+func (s *Session) Wait() { s.wg.Wait() }
 
 // Abort ends the session at once, whatever is still to be sent.
 func (s *Session) Abort(code Code) {
@@ -488,7 +495,8 @@ func (e *PathsLostError) Error() string {
 func (e *PathsLostError) Unwrap() error { return e.Last }
 
 // TakeToken returns a token that admits one more path, waiting for the peer to
-// issue one if need be.
+// issue one if need be, and asks the peer for another in its place. The oldest
+// goes first: the peer forgets the oldest when there are too many.
 func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
 	for {
 		s.mu.Lock()
@@ -496,10 +504,13 @@ func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
 			defer s.mu.Unlock()
 			return handshake.Join{}, s.err
 		}
-		if n := len(s.tokens); n > 0 {
-			defer s.mu.Unlock()
-			j := handshake.Join{Token: s.tokens[n-1], Secret: s.join}
-			s.tokens = s.tokens[:n-1]
+		if len(s.tokens) > 0 {
+			j := handshake.Join{Token: s.tokens[0], Secret: s.join}
+			s.tokens = s.tokens[1:]
+			s.now = time.Now()
+			s.say(appendWant(nil, 1))
+			s.schedule()
+			s.unlock(false)
 			return j, nil
 		}
 		more := s.tokenC
@@ -512,26 +523,5 @@ func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
 	}
 }
 
-// TokenWasted asks the peer for a token in place of one that TakeToken returned
-// and that led to no path. A token is never shown twice: the peer may have seen it.
-func (s *Session) TokenWasted() {
-	s.lock()
-	if s.err == nil {
-		s.say(appendWant(nil, 1))
-		s.schedule()
-	}
-	s.unlock(false)
-}
-
 // JoinSecret is mixed into the handshake of every path that joins.
 func (s *Session) JoinSecret() [32]byte { return s.join }
-
-// TokenUsed replaces a token that a path has used up.
-func (s *Session) TokenUsed() {
-	s.lock()
-	if s.err == nil {
-		s.issueTokens(1)
-		s.schedule()
-	}
-	s.unlock(false)
-}

@@ -113,7 +113,7 @@ func TestIdlePathIsNotLate(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.mu.Lock()
-			since := time.Since(p.expectSince)
+			since := time.Since(p.ackSince)
 			s.mu.Unlock()
 			if since != 0 { // virtual: exact
 				t.Errorf("the path is late by %v already", since)

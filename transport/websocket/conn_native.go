@@ -52,6 +52,7 @@ type wire struct {
 	closed bool
 	err    error          // of writing to rw
 	flush  sync.WaitGroup // flushes in their own goroutine
+	aside  bool           // a goroutine of flush waits for its turn; guarded by mu
 }
 
 // buffers holds *[]byte, of which a message was put together.
@@ -85,7 +86,7 @@ func (w *wire) send(ws *websocket.Conn, p []byte) error {
 	if err != nil {
 		return err
 	}
-	return w.writeOut()
+	return w.writeOut(false)
 }
 
 // Write is called by the library: from send with parts of a message's frame, and
@@ -149,13 +150,24 @@ func (w *wire) control(frame []byte) {
 
 // flushAside writes what is queued from a goroutine that the wire owns and that
 // Close ends. The caller holds mu.
-func (w *wire) flushAside() { w.flush.Go(func() { _ = w.writeOut() }) }
+// One at a time waits for its turn: it will take all that is queued by then.
+func (w *wire) flushAside() {
+	if w.aside {
+		return
+	}
+	w.aside = true
+	w.flush.Go(func() { _ = w.writeOut(true) })
+}
 
-// writeOut writes what is queued and waits for the network.
-func (w *wire) writeOut() error {
+// writeOut writes what is queued and waits for the network. aside says that the
+// caller is flushAside's goroutine.
+func (w *wire) writeOut(aside bool) error {
 	w.writing <- struct{}{}
 	defer func() { <-w.writing }()
 	w.mu.Lock()
+	if aside {
+		w.aside = false
+	}
 	out, err := w.out, w.err
 	if !w.corked { // else it is half a frame; who put the cork in will be back
 		w.out, w.unsent = nil, 0
@@ -189,7 +201,7 @@ func (w *wire) Close() error {
 		return net.ErrClosed
 	}
 	if w.Conn.SetWriteDeadline(time.Now().Add(farewell)) == nil {
-		_ = w.writeOut()
+		_ = w.writeOut(false)
 	}
 	err := w.Conn.Close()
 	w.flush.Wait()

@@ -148,7 +148,7 @@ func TestOneMessageIsOneWrite(t *testing.T) {
 	w.corked = false
 	w.append(w.later)
 	w.mu.Unlock()
-	if err := w.writeOut(); err != nil || counts.writes != 1 || counts.bytes != 10*4096+2 {
+	if err := w.writeOut(false); err != nil || counts.writes != 1 || counts.bytes != 10*4096+2 {
 		t.Errorf("%d bytes in %d writes, %v; want 40962 in 1", counts.bytes, counts.writes, err)
 	}
 }

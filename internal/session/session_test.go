@@ -163,6 +163,25 @@ func TestLastPathEndsTheSession(t *testing.T) {
 	}
 }
 
+// TestCutIsNoEnd: who closes the only path, on whichever side, does not make what
+// has arrived look complete.
+func TestCutIsNoEnd(t *testing.T) {
+	p := newPair(t, nil)
+	ca, cb := net.Pipe()
+	p.join(t, 0, ca, cb)
+	here, there := p.stream(t)
+	cb.Close() // io.EOF at a, net.ErrClosed at b
+	for i, c := range []net.Conn{here, there} {
+		err := <-p.ends[i]
+		_, readErr := c.Read(make([]byte, 1))
+		for _, err := range []error{err, readErr} {
+			if err == nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+				t.Errorf("end %d: %v", i, err)
+			}
+		}
+	}
+}
+
 func TestCloseDeliversWhatWasWritten(t *testing.T) {
 	p := newPair(t, nil)
 	p.joinTCP(t, 1)

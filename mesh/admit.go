@@ -45,6 +45,13 @@ func (n *Node) admit(opening []byte, info session.PathInfo) func(net.Conn) {
 		if info.Remote == "" && conn.RemoteAddr() != nil {
 			info.Remote = conn.RemoteAddr().String()
 		}
+		leave, ok := n.enter(&info)
+		if !ok {
+			n.log.Warn("arrival refused: too many handshakes at once from there", "via", info.Remote, "limit", maxPendingOf)
+			conn.Close()
+			return
+		}
+		defer leave()
 		done := make(chan struct{})
 		if !n.goRun(func() { // ends with the handshake
 			defer close(done)
@@ -57,6 +64,28 @@ func (n *Node) admit(opening []byte, info session.PathInfo) func(net.Conn) {
 		}
 		<-done
 	}
+}
+
+// enter counts a handshake by where it comes from. It reports false when there
+// are too many from there: one host that stalls is not to keep out all others.
+func (n *Node) enter(info *session.PathInfo) (leave func(), ok bool) {
+	source := info.Remote
+	if host, _, err := net.SplitHostPort(source); err == nil {
+		source = host
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.sources[source] >= maxPendingOf {
+		return nil, false
+	}
+	n.sources[source]++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.sources[source]--; n.sources[source] == 0 {
+			delete(n.sources, source)
+		}
+	}, true
 }
 
 // respond opens the opening with the keys that the node answers to.

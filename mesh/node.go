@@ -25,6 +25,7 @@ import (
 
 // Bounds of a node; docs/SPEC.md, "Bounds".
 const (
+	maxPendingOf      = 64   // of these, from one address or relay
 	maxPending        = 1024 // handshakes at once
 	maxSessions       = 16384
 	maxSessionsOfPeer = 64
@@ -98,6 +99,7 @@ type Node struct {
 	reserving    bool
 	reservedC    chan struct{} // closed and replaced when reservations change
 	lastSequence int64
+	sources      map[string]int // handshakes at once, by address or relay
 }
 
 // init fills what the fields leave open. It starts nothing.
@@ -111,6 +113,7 @@ func (n *Node) init() {
 		n.tokens = make(map[[32]byte]*session.Session)
 		n.reservations = make(map[identity.ID]*session.Session)
 		n.asked = make(map[identity.ID]*session.Session)
+		n.sources = make(map[string]int)
 		n.reservedC = make(chan struct{})
 		n.pending = make(chan struct{}, maxPending)
 		n.log = n.Logger
@@ -162,15 +165,12 @@ func (n *Node) Start(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if n.startErr != nil {
-		return n.startErr
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
+	if n.closed { // which may be why the start failed
 		return errNodeClosed
 	}
-	return nil
+	return n.startErr
 }
 
 func (n *Node) start(ctx context.Context) error {

@@ -76,7 +76,7 @@ type relay struct {
 	bytes        uint64
 }
 
-// usage is what one dialling peer uses, while it has circuits.
+// usage is what one dialling peer uses.
 type usage struct {
 	circuits int
 	limiter  *rate.Limiter // nil: no limit
@@ -186,6 +186,7 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 		return over("MaxCircuitsPerNetwork", r.cfg.MaxCircuitsPerNetwork)
 	}
 	if use == nil {
+		r.forgetful()
 		use = new(usage)
 		if bps := r.cfg.BytesPerSecond; bps > 0 {
 			use.limiter = rate.NewLimiter(rate.Limit(bps), max(bps, limiterBurst))
@@ -199,7 +200,9 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.circuits--
-		if use.circuits--; use.circuits == 0 && r.peers[peer] == use {
+		// With a limiter it stays, or a peer would get a fresh burst with each
+		// circuit; forgetful makes room.
+		if use.circuits--; use.circuits == 0 && use.limiter == nil {
 			delete(r.peers, peer)
 		}
 		if r.networks[network]--; r.networks[network] == 0 {
@@ -207,6 +210,21 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 		}
 	}, nil
 }
+
+// forgetful forgets the peers without circuits when it knows too many. mu is held.
+func (r *relay) forgetful() {
+	if len(r.peers) < r.cfg.MaxCircuits+maxIdlePeers {
+		return
+	}
+	for id, use := range r.peers {
+		if use.circuits == 0 {
+			delete(r.peers, id)
+		}
+	}
+}
+
+// maxIdlePeers is how many peers without circuits a relay remembers the rate of.
+const maxIdlePeers = 4096
 
 // networkOf is the network from which s's peer reached us, "" when not known.
 func networkOf(s *session.Session) string {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/handshake"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/registry/memory"
@@ -156,5 +159,49 @@ func TestCutIsNoEnd(t *testing.T) {
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestOneHostCannotFillTheDoor: one host's stalled handshakes are bounded, and
+// another's is served meanwhile.
+func TestOneHostCannotFillTheDoor(t *testing.T) {
+	server := start(t, &mesh.Node{Identity: key(t, 1), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
+	l := listen(t, server, "echo", 0)
+	go echo(l)
+	base, _, _, _ := transport.SplitPeer(server.Addrs()[0])
+	cfg := &handshake.Config{Identity: key(t, 2)}
+	var cut atomic.Int32
+	var wg sync.WaitGroup
+	const many = 100
+	stalled := make(chan struct{}, many)
+	for range many {
+		d, err := handshake.NewDialler(cfg, server.ID(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := (&tcp.Transport{}).Dial(within(t), base, d.Opening())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		wg.Go(func() { // ends with the test's connections
+			_, err := handshake.ReadMessage(c)
+			if err != nil {
+				cut.Add(1)
+			}
+			stalled <- struct{}{}
+		})
+	}
+	for range many {
+		<-stalled
+	}
+	wg.Wait()
+	if n := cut.Load(); n == 0 || n == many {
+		t.Fatalf("%d of %d handshakes were refused", n, many)
+	}
+	other := &tcp.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}
+	client := start(t, &mesh.Node{Bootstrap: server.Addrs(), Transports: []transport.Transport{other}})
+	if err := ask(within(t), &mesh.Dialer{Node: client}, l.Addr().String()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -180,8 +181,11 @@ func (n *Node) keepReserved(relay identity.ID, addr multiaddr.Multiaddr) {
 				return
 			}
 		} else {
-			n.log.Debug("no reservation", "relay", relay.Short(), "err", err)
+			n.log.Warn("no reservation", "relay", relay.Short(), "err", err)
 		}
+		n.mu.Lock()
+		n.refusals[relay] = err
+		n.mu.Unlock()
 		select {
 		case <-time.After(wait):
 		case <-n.ctx.Done():
@@ -239,25 +243,57 @@ func (n *Node) reservationsChanged() {
 }
 
 // WaitReserved waits until k relays forward to this node. A node reserves at the
-// relays among its Bootstrap addresses once it listens on a service.
+// relays among its Bootstrap addresses once it listens on a service: call Listen
+// first. When ctx ends the wait, the error says what each relay lacking said.
 func (n *Node) WaitReserved(ctx context.Context, k int) error {
 	n.init()
 	for {
 		n.mu.Lock()
-		have, changed, closed := len(n.reservations), n.reservedC, n.closed
+		have, changed := len(n.reservations), n.reservedC
+		hopeless := n.hopeless(k)
 		n.mu.Unlock()
 		if have >= k {
 			return nil
 		}
-		if closed {
-			return errNodeClosed
+		if hopeless != nil {
+			return &OpError{Op: "reserve", Err: hopeless}
 		}
 		select {
 		case <-changed:
 		case <-n.ctx.Done():
 			return errNodeClosed
 		case <-ctx.Done():
-			return &OpError{Op: "reserve", Err: context.Cause(ctx)}
+			return &OpError{Op: "reserve", Err: n.whyNotReserved(context.Cause(ctx))}
 		}
 	}
+}
+
+// hopeless says why there will never be k reservations, if so. mu is held.
+func (n *Node) hopeless(k int) error {
+	known := make(map[identity.ID]bool)
+	for _, b := range n.Bootstrap {
+		if _, id, ok, err := transport.SplitPeer(b); err == nil && ok && id != n.id {
+			known[id] = true
+		}
+	}
+	switch {
+	case n.closed:
+		return errNodeClosed
+	case k > len(known):
+		return fmt.Errorf("%d relays are wanted, and Bootstrap names %d", k, len(known))
+	case !n.reserving && k > 0:
+		return errors.New("a node reserves once it listens: call Listen first")
+	}
+	return nil
+}
+
+func (n *Node) whyNotReserved(cause error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, err := range n.refusals {
+		if err != nil && n.reservations[id] == nil {
+			cause = fmt.Errorf("%w; relay %s: %w", cause, id.Short(), err)
+		}
+	}
+	return cause
 }

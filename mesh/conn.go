@@ -59,8 +59,8 @@ func (c *Conn) readAnswer() error {
 // which it then delivers for as long as it lives.
 func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 
-// Close closes both directions. What was written before still arrives, if the
-// node is not closed first and killed while it waits.
+// Close closes both directions and does not wait. The node goes on delivering what
+// was written; end a program with the node's Close, which waits for that.
 func (c *Conn) Close() error { return c.stream.Close() }
 
 // CloseWrite ends the sending direction: the peer reads io.EOF after the data.

@@ -21,8 +21,11 @@ type Dialer struct {
 	// Split is how the bytes may be divided, in both directions. Its zero
 	// value means the node's.
 	Split splitter.Policy
-	// RelayedOnly allows no direct path: no relay sees both the whole of what
-	// is sent and where it goes, and the peer does not learn our address.
+	// RelayedOnly allows no direct path, so that the peer does not learn our
+	// address. Unless Split says otherwise, it then takes at least two relays at
+	// which the peer has reserved (MinPaths 2), and none carries more than 0.6
+	// of what is sent (MaxShare); Dial waits until there are two. With a single
+	// relay, say Split: splitter.Policy{MinPaths: 1}.
 	RelayedOnly bool
 	// Paths is the number of relays to use at once when there is no direct
 	// path, 1 to 8. 0 means 3. Fewer are used when there are no more, but never
@@ -55,14 +58,18 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 
 // Dial connects to "peer:service" and returns a *Conn when the peer's listener
 // has it. ctx bounds the dial only. Errors are *OpError or *AddrError, and wrap
-// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, *LimitError, *RouteError,
-// *splitter.TooFewPathsError or the context's error.
+// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, *LimitError, *RouteError,
+// *splitter.TooFewPathsError, net.ErrClosed when the node is closed, or the
+// context's error.
 func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	a, err := ParseAddr(addr)
 	if err != nil {
 		return nil, err
 	}
 	c, err := d.dial(ctx, a)
+	if op, ok := err.(*OpError); ok { // from Start
+		return nil, op
+	}
 	if err != nil {
 		return nil, &OpError{Op: "dial", Peer: a.ID, Service: a.Service, Err: err}
 	}

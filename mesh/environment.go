@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
@@ -19,7 +21,7 @@ const maxSecretFile = 4 << 10
 
 // nodeFromEnvironment makes the default node. Errors name the variable.
 func nodeFromEnvironment() (*Node, error) {
-	n := new(Node)
+	n := &Node{Logger: slog.Default()}
 	var err error
 	if n.Bootstrap, err = addrsFromEnvironment("SPLITMESH_BOOTSTRAP"); err != nil {
 		return nil, err
@@ -27,7 +29,11 @@ func nodeFromEnvironment() (*Node, error) {
 	if n.ListenAddrs, err = addrsFromEnvironment("SPLITMESH_LISTEN"); err != nil {
 		return nil, err
 	}
-	if path := os.Getenv("SPLITMESH_KEYSTORE"); path != "" {
+	path := os.Getenv("SPLITMESH_KEYSTORE")
+	if path == "" && os.Getenv("SPLITMESH_PASSPHRASE_FILE") != "" {
+		return nil, errors.New("SPLITMESH_PASSPHRASE_FILE is set and SPLITMESH_KEYSTORE, which it opens, is not")
+	}
+	if path != "" {
 		passphrase, err := secretFromEnvironment("SPLITMESH_PASSPHRASE_FILE")
 		if err != nil {
 			return nil, err
@@ -43,7 +49,7 @@ func nodeFromEnvironment() (*Node, error) {
 		}
 		n.NetworkKey = new([32]byte)
 		if k, err := hex.Decode(n.NetworkKey[:], text[:min(len(text), 64)]); err != nil || k != 32 || len(text) != 64 {
-			return nil, errors.New("SPLITMESH_NETWORK_KEY_FILE: the file must hold 64 hexadecimal digits")
+			return nil, fmt.Errorf("SPLITMESH_NETWORK_KEY_FILE: %s must hold 64 hexadecimal digits", os.Getenv("SPLITMESH_NETWORK_KEY_FILE"))
 		}
 	}
 	return n, nil
@@ -74,6 +80,9 @@ func secretFromEnvironment(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" && runtime.GOOS != "js" {
+		return nil, fmt.Errorf("%s: others than its owner may read %s: run chmod 600 on it", name, path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

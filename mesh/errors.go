@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/session"
 )
 
 var (
@@ -18,6 +19,9 @@ var (
 	ErrRevoked = errors.New("the peer's key was revoked: ask it for its new ID")
 	// ErrNoService reports a service that the peer does not listen on.
 	ErrNoService = errors.New("the peer does not listen on this service")
+	// ErrPeerGone reports a conn whose peer's node was closed, or came back as
+	// another run.
+	ErrPeerGone = session.ErrPeerGone
 	// ErrRefused reports a peer that won't talk to us, or not about this.
 	ErrRefused = errors.New("refused by the peer")
 	// ErrBusy reports a peer whose listener has too many conns waiting.
@@ -45,7 +49,11 @@ func (e *OpError) Error() string {
 	if !e.Peer.IsZero() {
 		b.WriteString(" " + e.Peer.Short())
 	}
-	if e.Service != "" {
+	switch {
+	case e.Service == "":
+	case e.Peer.IsZero():
+		fmt.Fprintf(&b, " on service %q", e.Service)
+	default:
 		b.WriteString(":" + e.Service)
 	}
 	return b.String() + ": " + e.Err.Error()

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
+	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/handshake"
 	"github.com/splitmesh/splitmesh/internal/session"
@@ -28,6 +31,9 @@ const (
 	// pollRelays is how often a link that wants more paths than it can have
 	// looks for new relays.
 	pollRelays = 5 * time.Second
+	// notReservedLimit bounds the waits of a dial for a peer that no relay knows
+	// yet: 250 ms, 500 ms and 1 s.
+	notReservedLimit = time.Second
 	// idleLimit is how long a session without streams is kept, idleChecks how
 	// often it is looked at in that time.
 	idleLimit  = 5 * time.Minute
@@ -59,6 +65,7 @@ type link struct {
 	joining  map[string]route     // by route key
 	rests    map[string]rest      // likewise
 	minPaths int                  // by our policy or, if that is stricter, the peer's
+	trouble  error                // what went wrong last, for those who give up waiting
 }
 
 // A liveRoute is one that a path uses.
@@ -83,7 +90,7 @@ func (n *Node) session(ctx context.Context, key linkKey, hints ...multiaddr.Mult
 		select {
 		case <-l.ready:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, l.inTrouble(context.Cause(ctx))
 		}
 		if l.err != nil {
 			return nil, l.err
@@ -123,9 +130,44 @@ func (n *Node) unlink(l *link) {
 	}
 }
 
+// inTrouble adds to err what the link has to say for itself.
+func (l *link) inTrouble(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trouble == nil {
+		return err
+	}
+	return fmt.Errorf("%w; until then: %w", err, l.trouble)
+}
+
+func (l *link) setTrouble(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trouble = err
+}
+
+// tooFew notes that paths are lacking, beside what went wrong with those tried.
+func (l *link) tooFew(few error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trouble == nil {
+		l.trouble = few
+	} else if _, already := errors.AsType[*splitter.TooFewPathsError](l.trouble); !already {
+		l.trouble = fmt.Errorf("%w; %w", few, l.trouble)
+	}
+}
+
 func (l *link) run() {
 	ctx, cancel := context.WithTimeout(l.n.ctx, connectTimeout)
 	s, err := l.connect(ctx)
+	for wait := stagger; err != nil && errors.Is(err, ErrNotReserved) && wait <= notReservedLimit; wait *= 2 {
+		select { // the peer may have begun to listen a moment ago
+		case <-time.After(wait):
+			s, err = l.connect(ctx)
+		case <-ctx.Done():
+			wait = notReservedLimit
+		}
+	}
 	if err == nil {
 		if err = l.supply(ctx, s); err != nil {
 			s.Abort(session.CodeNormal)
@@ -193,6 +235,7 @@ func (l *link) connect(ctx context.Context) (*session.Session, error) {
 				return l.begin(r.conn, r.res, r.route)
 			}
 			errs = append(errs, &RouteError{r.route.String(), r.err})
+			l.setTrouble(errors.Join(errs...))
 			l.failed(&r.route)
 			if len(routes) > 0 {
 				start()
@@ -218,9 +261,20 @@ func (l *link) dial(ctx context.Context, r *route, join *handshake.Join) (net.Co
 	}
 	res, err := d.Run(ctx, conn) // closes conn on error
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, explain(err)
 	}
 	return conn, res, nil
+}
+
+// explain adds to a failed handshake's error what a person would look at first.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, frame.ErrVersion), errors.Is(err, frame.ErrType):
+		return fmt.Errorf("what answers speaks another protocol; if it is a web server, is the address /ws? %w", err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("it hung up: is the ID in the address right, and the network key the same? %w", err)
+	}
+	return err
 }
 
 // begin makes the session of its first path.
@@ -312,7 +366,11 @@ func (l *link) supply(ctx context.Context, s *session.Session) error {
 		if have >= want {
 			return nil
 		}
-		l.joinMore(s)
+		few := &splitter.TooFewPathsError{Have: have, Want: want}
+		l.tooFew(few)
+		if l.joinMore(s) && l.key.policy.FailFast && l.idle() {
+			return l.inTrouble(few)
+		}
 		t := time.NewTimer(minRest)
 		select {
 		case <-l.kick:
@@ -322,10 +380,17 @@ func (l *link) supply(ctx context.Context, s *session.Session) error {
 			return s.Err()
 		case <-ctx.Done():
 			t.Stop()
-			return fmt.Errorf("%w (%w)", &splitter.TooFewPathsError{Have: have, Want: want}, context.Cause(ctx))
+			return l.inTrouble(fmt.Errorf("%w (%w)", few, context.Cause(ctx)))
 		}
 		t.Stop()
 	}
+}
+
+// idle reports whether no path is being joined.
+func (l *link) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.joining) == 0
 }
 
 // maintain keeps the session at the number of paths that it wants until it ends,
@@ -482,6 +547,7 @@ func (l *link) join(s *session.Session, r route) {
 		return
 	}
 	l.failed(&r)
+	l.setTrouble(&RouteError{r.String(), err})
 	l.n.log.Debug("join failed", "peer", l.key.peer.Short(), "via", r.String(), "err", err)
 	if errors.Is(err, handshake.ErrUnknownToken) {
 		s.Abort(session.CodeReplaced) // authenticated and final: the peer has lost the session

@@ -38,12 +38,28 @@ var defaultNode = sync.OnceValues(nodeFromEnvironment)
 //	SPLITMESH_KEYSTORE    the node's key, as written by identity/keystore; none: a fresh key
 //	SPLITMESH_PASSPHRASE_FILE   a file that holds the keystore's passphrase
 //	SPLITMESH_NETWORK_KEY_FILE  a file that holds the private network's key: 64 hexadecimal digits
+//
+// Files that hold secrets must be readable by their owner alone. The node's
+// warnings go to slog.Default. See [Close] for how to end in order.
 func Dial(ctx context.Context, addr string) (net.Conn, error) {
 	n, err := defaultNode()
 	if err != nil {
 		return nil, err
 	}
 	return n.Dial(ctx, addr)
+}
+
+// Close closes the default node, after what was written has arrived, for 5 s at
+// most. A program that ends without it may lose what its last Writes accepted, and
+// its peers see an error where they would see the end of the data:
+//
+//	defer mesh.Close()
+func Close() error {
+	n, err := defaultNode()
+	if err != nil {
+		return err
+	}
+	return n.Close()
 }
 
 // Listen listens on a service of the default node; see [Dial].

@@ -161,7 +161,7 @@ func TestPeerThatCameBack(t *testing.T) {
 	_, old := connect(t, &mesh.Dialer{Node: first}, l)
 	second := start(t, &mesh.Node{Identity: key(t, 2), Bootstrap: server.Addrs()})
 	_, fresh := connect(t, &mesh.Dialer{Node: second}, l)
-	if _, err := old.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+	if _, err := old.Read(make([]byte, 1)); !errors.Is(err, mesh.ErrPeerGone) {
 		t.Errorf("the former self's conn: %v", err)
 	}
 	if len(fresh.Paths()) != 1 || len(server.Stats().Sessions) != 1 {

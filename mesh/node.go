@@ -99,7 +99,8 @@ type Node struct {
 	reserving    bool
 	reservedC    chan struct{} // closed and replaced when reservations change
 	lastSequence int64
-	sources      map[string]int // handshakes at once, by address or relay
+	refusals     map[identity.ID]error // why there is no reservation at a relay
+	sources      map[string]int        // handshakes at once, by address or relay
 }
 
 // init fills what the fields leave open. It starts nothing.
@@ -113,6 +114,7 @@ func (n *Node) init() {
 		n.tokens = make(map[[32]byte]*session.Session)
 		n.reservations = make(map[identity.ID]*session.Session)
 		n.asked = make(map[identity.ID]*session.Session)
+		n.refusals = make(map[identity.ID]error)
 		n.sources = make(map[string]int)
 		n.reservedC = make(chan struct{})
 		n.pending = make(chan struct{}, maxPending)
@@ -174,9 +176,19 @@ func (n *Node) Start(ctx context.Context) error {
 }
 
 func (n *Node) start(ctx context.Context) error {
+	if n.NetworkKey != nil && *n.NetworkKey == [32]byte{} {
+		return &OpError{Op: "start", Err: errors.New("the network key is all zeros; nil means none")}
+	}
+	if n.Relay != nil && len(n.ListenAddrs) == 0 {
+		return &OpError{Op: "start", Err: errors.New("a relay needs ListenAddrs")}
+	}
 	for _, b := range n.Bootstrap {
-		if _, id, ok, err := transport.SplitPeer(b); err != nil || !ok || id.IsZero() {
+		base, id, ok, err := transport.SplitPeer(b)
+		if err != nil || !ok || id.IsZero() {
 			return &OpError{Op: "start", Err: fmt.Errorf("bootstrap address %s does not end in /p2p/ID", b)}
+		}
+		if !n.canDial(base) {
+			return &OpError{Op: "start", Err: fmt.Errorf("bootstrap address %s: %w", b, transport.ErrUnsupported)}
 		}
 	}
 	for _, addr := range n.ListenAddrs {
@@ -187,7 +199,10 @@ func (n *Node) start(ctx context.Context) error {
 		}
 		if err != nil {
 			n.closeArrivals()
-			return &OpError{Op: "start", Err: fmt.Errorf("listen on %s: %w", addr, err)}
+			if errors.Is(err, transport.ErrUnsupported) {
+				err = fmt.Errorf("listen on %s: %w (leave out /p2p/ID here)", addr, err)
+			}
+			return &OpError{Op: "start", Err: err}
 		}
 		n.log.Info("listening", "addr", l.Multiaddr().String())
 	}
@@ -236,7 +251,9 @@ func (n *Node) ID() identity.ID {
 	return n.id
 }
 
-// Addrs are the addresses that the node listens on, each ending in /p2p/ID.
+// Addrs are the addresses that the node listens on, each ending in /p2p/ID: what
+// others put into Bootstrap. An unspecified host, such as 0.0.0.0, is to be
+// replaced by one at which they reach this machine.
 func (n *Node) Addrs() []multiaddr.Multiaddr {
 	n.init()
 	n.mu.Lock()
@@ -248,7 +265,10 @@ func (n *Node) Addrs() []multiaddr.Multiaddr {
 	return out
 }
 
-// Listen accepts conns to a service of this node. It starts the node.
+// Listen accepts conns to a service of this node. It starts the node, and lets it
+// reserve at the relays among its Bootstrap addresses; WaitReserved waits for that.
+// Errors are *OpError, and wrap ErrServiceTaken, or net.ErrClosed when the node is
+// closed, or say why it does not start.
 func (n *Node) Listen(service string) (net.Listener, error) {
 	if err := checkService(service); err != nil {
 		return nil, &OpError{Op: "listen", Service: service, Err: err}

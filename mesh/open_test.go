@@ -146,6 +146,10 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	pass, netkey := file("pass", "open sesame\n"), file("netkey", strings.Repeat("ab", 32)+"\n")
+	loose := file("loose", strings.Repeat("ab", 32))
+	if err := os.Chmod(loose, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	peer := "/ip4/127.0.0.1/tcp/1/ws/p2p/" + k.ID().PeerID()
 	for _, tt := range []struct {
 		name string
@@ -165,6 +169,8 @@ func TestEnvironment(t *testing.T) {
 		{"short network key", map[string]string{"SPLITMESH_NETWORK_KEY_FILE": file("short", "abcd")}, "64 hexadecimal"},
 		{"long network key", map[string]string{"SPLITMESH_NETWORK_KEY_FILE": file("long", strings.Repeat("ab", 33))}, "64 hexadecimal"},
 		{"no hexadecimal", map[string]string{"SPLITMESH_NETWORK_KEY_FILE": file("odd", strings.Repeat("xy", 32))}, "64 hexadecimal"},
+		{"passphrase for nothing", map[string]string{"SPLITMESH_PASSPHRASE_FILE": pass}, "SPLITMESH_KEYSTORE"},
+		{"readable by others", map[string]string{"SPLITMESH_NETWORK_KEY_FILE": loose}, "chmod 600"},
 		{"huge file", map[string]string{"SPLITMESH_NETWORK_KEY_FILE": file("huge", strings.Repeat("a", 5000))}, "larger than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -214,6 +220,15 @@ func TestStartErrors(t *testing.T) {
 		n.Identity = k
 		if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), env) {
 			t.Errorf("%s: %v", name, err)
+		}
+		n.Close()
+	}
+	for want, n := range map[string]*Node{
+		"all zeros":         {NetworkKey: new([32]byte)},
+		"needs ListenAddrs": {Relay: &RelayConfig{}},
+	} {
+		if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 		n.Close()
 	}

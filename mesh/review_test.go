@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,6 +134,57 @@ func TestReservedMeansAnswered(t *testing.T) {
 	answer <- true
 	if err := server.WaitReserved(within(t), 1); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWaitingSaysWhy: whoever gives up waiting learns what was lacking.
+func TestWaitingSaysWhy(t *testing.T) {
+	_, boot := relays(t, 1, overTCP, mesh.RelayConfig{})
+	server := start(t, &mesh.Node{Identity: key(t, 1), Bootstrap: boot})
+	if err := server.WaitReserved(within(t), 1); err == nil || !strings.Contains(err.Error(), "call Listen first") {
+		t.Error(err)
+	}
+	l := listen(t, server, "echo", 1)
+	go echo(l)
+	if err := server.WaitReserved(within(t), 2); err == nil || !strings.Contains(err.Error(), "Bootstrap names 1") {
+		t.Error(err)
+	}
+	client := start(t, &mesh.Node{Bootstrap: boot})
+	// One relay is one too few. A dialler in a hurry is told at once, and one
+	// that waits is told when it gives up.
+	_, err := (&mesh.Dialer{Node: client, RelayedOnly: true, Split: splitter.Policy{FailFast: true}}).Dial(within(t), l.Addr().String())
+	if few, ok := errors.AsType[*splitter.TooFewPathsError](err); !ok || few.Have != 1 || few.Want != 2 {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(within(t), 200*time.Millisecond)
+	defer cancel()
+	_, err = (&mesh.Dialer{Node: client, RelayedOnly: true}).Dial(ctx, l.Addr().String())
+	if _, ok := errors.AsType[*splitter.TooFewPathsError](err); !ok || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+
+	_, deaf := relays(t, 2, overTCP, mesh.RelayConfig{Allow: func(identity.ID) bool { return false }})
+	unwanted := start(t, &mesh.Node{Bootstrap: deaf})
+	listen(t, unwanted, "x", 0)
+	ctx, cancel = context.WithTimeout(within(t), 200*time.Millisecond)
+	defer cancel()
+	if err := unwanted.WaitReserved(ctx, 1); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, mesh.ErrRefused) {
+		t.Error(err)
+	}
+}
+
+// TestPeerGone: a peer that leaves is not taken for something that we closed.
+func TestPeerGone(t *testing.T) {
+	server := start(t, &mesh.Node{Identity: key(t, 1), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
+	l := listen(t, server, "x", 0)
+	client := start(t, &mesh.Node{Identity: key(t, 2), Bootstrap: server.Addrs()})
+	here, there := connect(t, &mesh.Dialer{Node: client}, l)
+	server.Close()
+	if _, err := here.Read(make([]byte, 1)); !errors.Is(err, mesh.ErrPeerGone) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if _, err := there.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
 	}
 }
 

@@ -65,10 +65,15 @@ func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multia
 	}
 	found := n.sortRoutes(ctx, key, addrs)
 	if len(found) == 0 {
-		if err == nil || errors.Is(err, registry.ErrNotFound) {
-			err = ErrNoRoute
+		switch {
+		case err != nil && !errors.Is(err, registry.ErrNotFound):
+			return nil, err
+		case len(addrs) == 0:
+			return nil, fmt.Errorf("%w: give the node addresses of relays or of the peer (Bootstrap, SPLITMESH_BOOTSTRAP), or a Directory", ErrNoRoute)
+		case key.relayedOnly:
+			return nil, fmt.Errorf("%w: no relay is known, and RelayedOnly allows no direct address", ErrNoRoute)
 		}
-		return nil, err
+		return nil, ErrNoRoute
 	}
 	return found, nil
 }

@@ -104,7 +104,7 @@ func (p Policy) WithDefaults(relayedOnly bool) (Policy, error) {
 type TooFewPathsError struct{ Have, Want int }
 
 func (e *TooFewPathsError) Error() string {
-	return fmt.Sprintf("%d of the %d paths over different relays that the policy asks for are up; reserve more relays or lower MinPaths", e.Have, e.Want)
+	return fmt.Sprintf("%d of the %d paths over different relays that the policy asks for are up; the peer must be reached by more relays, or lower MinPaths", e.Have, e.Want)
 }
 
 // A Path is what a Scheduler sees of a live path.

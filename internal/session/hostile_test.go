@@ -214,9 +214,18 @@ func TestCodecs(t *testing.T) {
 			t.Error(c)
 		}
 	}
-	for _, e := range []error{&ClosedError{Text: "x", Remote: true}, &ClosedError{}, &PathsLostError{Last: net.ErrClosed}} {
-		if !errors.Is(e, net.ErrClosed) || e.Error() == "" {
-			t.Error(e)
+	for _, tt := range []struct {
+		err  error
+		is   error
+		text string
+	}{
+		{&ClosedError{Text: "x", Remote: true}, ErrPeerGone, `by the peer ("x")`},
+		{&ClosedError{Code: CodeReplaced}, ErrPeerGone, "here: replaced by a new instance"},
+		{&ClosedError{}, net.ErrClosed, "was closed here"},
+		{&PathsLostError{Last: ErrPathDead}, ErrPathDead, "does not answer"},
+	} {
+		if !errors.Is(tt.err, tt.is) || !strings.Contains(tt.err.Error(), tt.text) {
+			t.Error(tt.err)
 		}
 	}
 }

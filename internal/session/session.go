@@ -458,7 +458,12 @@ func (s *Session) drain(limit time.Duration, parting *ClosedError) {
 	}
 }
 
-// A ClosedError reports a session that one end closed. errors.Is(err, net.ErrClosed).
+// ErrPeerGone reports a session that the peer ended, by closing it or by coming
+// back as another run of its node.
+var ErrPeerGone = errors.New("the peer has ended the session")
+
+// A ClosedError reports a session that one end closed. It wraps net.ErrClosed when
+// that was this end's wish, and ErrPeerGone otherwise.
 type ClosedError struct {
 	Peer   identity.ID
 	Remote bool // the peer closed it
@@ -471,15 +476,23 @@ func (e *ClosedError) Error() string {
 	if e.Remote {
 		who = "by the peer"
 	}
-	msg := fmt.Sprintf("session with %s was closed %s: %v", e.Peer.Short(), who, e.Code)
+	msg := fmt.Sprintf("session with %s was closed %s", e.Peer.Short(), who)
+	if e.Code != CodeNormal {
+		msg += ": " + e.Code.String()
+	}
 	if e.Text != "" {
 		msg += fmt.Sprintf(" (%q)", e.Text)
 	}
 	return msg
 }
 
-// Unwrap returns net.ErrClosed.
-func (e *ClosedError) Unwrap() error { return net.ErrClosed }
+// Unwrap returns net.ErrClosed or ErrPeerGone.
+func (e *ClosedError) Unwrap() error {
+	if e.Remote || e.Code == CodeReplaced {
+		return ErrPeerGone
+	}
+	return net.ErrClosed
+}
 
 // A PathsLostError reports a session whose last path died.
 type PathsLostError struct {

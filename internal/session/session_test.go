@@ -203,7 +203,7 @@ func TestCloseDeliversWhatWasWritten(t *testing.T) {
 	if !ok || !closed.Remote || closed.Code != CodeNormal {
 		t.Fatal(closed)
 	}
-	if !errors.Is(p.b.Err(), net.ErrClosed) || !errors.Is(p.a.Err(), net.ErrClosed) {
+	if errors.Is(p.b.Err(), net.ErrClosed) || !errors.Is(p.b.Err(), ErrPeerGone) || !errors.Is(p.a.Err(), net.ErrClosed) {
 		t.Fatal(p.a.Err(), p.b.Err())
 	}
 	p.a.Close() // idempotent

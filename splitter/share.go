@@ -41,6 +41,9 @@ func (w *ShareWindow) leaving(carrier, n int) int {
 	return gone
 }
 
+// Held is how many of the last ShareSpan bytes carrier has carried.
+func (w *ShareWindow) Held(carrier int) int { return w.bytes[carrier] }
+
 // Sent records that carrier carried the next n bytes.
 func (w *ShareWindow) Sent(carrier, n int) {
 	if w.bytes == nil {

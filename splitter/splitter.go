@@ -113,6 +113,9 @@ type Path struct {
 	// InFlight counts the bytes given to the path and not yet acknowledged,
 	// Window the bytes it may have in flight.
 	InFlight, Window int
+	// Carried counts the lane's last ShareSpan bytes that went by the path's
+	// relay, or directly.
+	Carried int
 	// SRTT is the smoothed round-trip time, Rate the delivered bytes a second;
 	// both are 0 until measured.
 	SRTT time.Duration
@@ -136,17 +139,25 @@ type Scheduler interface {
 }
 
 // ShortestQueue gives each segment to the open path with the fewest bytes in
-// flight, the first among equals. Equal paths get equal shares; a path that
-// delivers faster empties its queue sooner and so carries more.
+// flight and, among equals, to the one that has carried the least of late. Equal
+// paths get equal shares, however little there is to send; a path that delivers
+// faster empties its queue sooner and so carries more.
 type ShortestQueue struct{}
 
 // Next implements Scheduler.
 func (ShortestQueue) Next(_ time.Time, size int, paths []Path) int {
 	best := -1
 	for i := range paths {
-		if paths[i].Open(size) && (best < 0 || paths[i].InFlight < paths[best].InFlight) {
+		if paths[i].Open(size) && (best < 0 || paths[i].shorter(&paths[best])) {
 			best = i
 		}
 	}
 	return best
+}
+
+func (p *Path) shorter(q *Path) bool {
+	if p.InFlight != q.InFlight {
+		return p.InFlight < q.InFlight
+	}
+	return p.Carried < q.Carried
 }

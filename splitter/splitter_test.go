@@ -71,6 +71,8 @@ func TestShortestQueue(t *testing.T) {
 		{"none", 1, nil, -1},
 		{"fewest in flight", 10, []splitter.Path{p(30, 100), p(20, 100), p(25, 100)}, 1},
 		{"first among equals", 10, []splitter.Path{p(20, 100), p(20, 100)}, 0},
+		{"least carried among equals", 10, []splitter.Path{{Window: 100, Carried: 9}, {Window: 100, Carried: 7}, {Window: 100, Carried: 8}}, 1},
+		{"in flight before carried", 10, []splitter.Path{p(20, 100), {InFlight: 10, Window: 100, Carried: 1000}}, 1},
 		{"full window waits", 10, []splitter.Path{p(95, 100)}, -1},
 		{"full window is passed over", 10, []splitter.Path{p(15, 20), p(50, 100)}, 1},
 		{"idle path takes a segment over its window", 1000, []splitter.Path{p(0, 100)}, 0},

@@ -455,7 +455,8 @@ func TestIdleStreamIsSmall(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	per := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / (2 * n)
-	if per > 1024 || runtime.NumGoroutine() != goroutines {
+	// Fewer goroutines are those of other tests, which have ended meanwhile.
+	if per > 1024 || runtime.NumGoroutine() > goroutines {
 		t.Errorf("an idle stream takes %d bytes; %d goroutines more", per, runtime.NumGoroutine()-goroutines)
 	}
 	t.Logf("%d bytes an idle stream, of which the struct is %d", per, unsafe.Sizeof(Stream{}))

@@ -29,11 +29,7 @@ func (s *Session) schedule() {
 			}
 			p := s.paths[i]
 			l.took(g)
-			if p.carrier >= 0 {
-				l.shares.Sent(p.carrier, g.size())
-			} else {
-				l.shares.Sent(direct, g.size())
-			}
+			l.shares.Sent(p.carrier, g.size())
 			p.give(g)
 			p.woken = true
 		}
@@ -49,7 +45,8 @@ func (s *Session) view(l *lane, g *segment) []splitter.Path {
 	for _, p := range s.paths {
 		s.views = append(s.views, splitter.Path{
 			ID: p.info.ID, InFlight: p.inFlight, Window: p.est.window(), SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
-			Barred: p.carrier != direct && !l.shares.Allows(p.carrier, g.size(), l.policy.MaxShare),
+			Carried: l.shares.Held(p.carrier),
+			Barred:  p.carrier != direct && !l.shares.Allows(p.carrier, g.size(), l.policy.MaxShare),
 		})
 	}
 	return s.views

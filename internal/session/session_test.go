@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/splitmesh/splitmesh/splitter"
 	"golang.org/x/net/nettest"
@@ -85,6 +87,35 @@ func TestEqualPathsShareTheLoad(t *testing.T) {
 			t.Errorf("path %d re-sent %d bytes", path.ID, path.ResentBytes)
 		}
 	}
+}
+
+// TestTrickleIsSpread: bytes that come one by one, each acknowledged before the
+// next, take turns over the paths too.
+func TestTrickleIsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		for relay := 1; relay <= 3; relay++ {
+			ca, cb := net.Pipe()
+			p.join(t, relay, ca, cb)
+		}
+		here, there := p.stream(t)
+		for range 30 {
+			if _, err := here.Write(make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(there, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * ackDelay) // virtual
+		}
+		for _, path := range p.a.Stats().Paths {
+			if path.SentBytes < 9_000 || path.SentBytes > 12_000 {
+				t.Errorf("path %d carried %d of 30,000 bytes", path.ID, path.SentBytes)
+			}
+		}
+		p.a.Close()
+		p.b.Close()
+	})
 }
 
 // TestNoByteLostWhenPathsDie cuts a random path again and again in mid-transfer

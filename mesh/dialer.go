@@ -116,6 +116,9 @@ func (d *Dialer) key(a Addr) (linkKey, error) {
 	if key.paths < 1 || key.paths > session.MaxPaths {
 		return key, fmt.Errorf("Dialer.Paths is %d, want 1 to %d, or 0 for %d", d.Paths, session.MaxPaths, defaultPaths)
 	}
+	if a.ID == d.Node.id { // nothing leaves the process, so there is nothing to divide
+		key.relayedOnly, key.policy = false, hopPolicy
+	}
 	return key, nil
 }
 

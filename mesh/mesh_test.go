@@ -90,7 +90,7 @@ func TestAddrs(t *testing.T) {
 // TestDialsItself needs no address at all.
 func TestDialsItself(t *testing.T) {
 	n := start(t, &mesh.Node{})
-	here, there := connect(t, &mesh.Dialer{Node: n}, listen(t, n, "me", 0))
+	here, there := connect(t, &mesh.Dialer{Node: n, RelayedOnly: true}, listen(t, n, "me", 0))
 	go func() {
 		here.Write([]byte("hello, me"))
 		here.CloseWrite()

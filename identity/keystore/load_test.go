@@ -138,8 +138,13 @@ func TestWorkIsCapped(t *testing.T) {
 func resealed(file []byte, mark string, after int) []byte {
 	body := slices.Clone(file[bodyAt:])
 	i := bytes.Index(body, []byte(mark)) + after
-	if body[i] ^= 1; i < len(body)-100 && body[i] == '\n' {
+	if i < len(body)-100 && body[i] == '\n' {
 		panic("the mark is misplaced")
+	}
+	if body[i] == 'A' { // another character of base64, wherever that matters
+		body[i] = 'B'
+	} else {
+		body[i] = 'A'
 	}
 	return seal(body)
 }

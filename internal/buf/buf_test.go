@@ -24,12 +24,12 @@ func TestMisusePanics(t *testing.T) {
 	}
 	panics("too large", func() { Get(65545) })
 	panics("negative", func() { Get(-1) })
-	b := &Buf{B: make([]byte, 1)}
-	b.refs.Store(1)
+	b := Get(1)
 	b.Retain()
 	b.Release()
 	b.Release()
 	panics("double release", b.Release)
-	c := &Buf{}
+	c := Get(1)
+	c.Release()
 	panics("retain of a dead buffer", c.Retain)
 }

@@ -110,6 +110,9 @@ func (d *Dialer) key(a Addr) (linkKey, error) {
 	if key.policy, err = key.policy.WithDefaults(d.RelayedOnly); err != nil {
 		return key, err
 	}
+	if key.policy.Purpose != splitter.Throughput {
+		return key, fmt.Errorf("%w: sessions can't carry %v yet", splitter.ErrPolicy, key.policy.Purpose)
+	}
 	if key.paths == 0 {
 		key.paths = defaultPaths
 	}

@@ -137,7 +137,9 @@ func (n *Node) init() {
 		}
 		n.id = n.key.ID()
 		n.log = n.log.With("node", n.id.Short())
-		n.policy, n.startErr = n.Split.WithDefaults(false)
+		if n.policy, n.startErr = n.Split.WithDefaults(false); n.startErr == nil && n.policy.Purpose != splitter.Throughput {
+			n.startErr = fmt.Errorf("%w: sessions can't carry %v yet", splitter.ErrPolicy, n.policy.Purpose)
+		}
 		n.budget = mux.NewBudget(windowBytes)
 		if n.Relay != nil {
 			n.relay = newRelay(n, *n.Relay)

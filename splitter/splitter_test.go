@@ -24,6 +24,17 @@ func TestPolicyDefaults(t *testing.T) {
 		{name: "kept", in: splitter.Policy{MinPaths: 4, MaxShare: 0.3, FailFast: true}, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 4, MaxShare: 0.3, FailFast: true}},
 		{name: "three thirds and a segment", in: splitter.Policy{MinPaths: 3, MaxShare: 0.3573}, want: splitter.Policy{Purpose: splitter.Throughput, MinPaths: 3, MaxShare: 0.3573}},
 		{name: "three bare thirds", in: splitter.Policy{MinPaths: 3, MaxShare: 1.0 / 3}, err: "raise MaxShare to 0.3568"},
+		{name: "resilience", in: splitter.Policy{Purpose: splitter.Resilience}, want: splitter.Policy{Purpose: splitter.Resilience, K: 2, N: 3, MinPaths: 2, MaxShare: 1}},
+		{name: "replicated", relayed: true, in: splitter.Policy{Purpose: splitter.Resilience, K: 1, N: 2}, want: splitter.Policy{Purpose: splitter.Resilience, K: 1, N: 2, MinPaths: 2, MaxShare: 1}},
+		{name: "secrecy", relayed: true, in: splitter.Policy{Purpose: splitter.Secrecy, K: 3, N: 5}, want: splitter.Policy{Purpose: splitter.Secrecy, K: 3, N: 5, MinPaths: 3, MaxShare: 1}},
+		{name: "unlinkability", relayed: true, in: splitter.Policy{Purpose: splitter.Unlinkability}, want: splitter.Policy{Purpose: splitter.Unlinkability, MinPaths: 5, MaxShare: 1}},
+		{name: "a secret for one", in: splitter.Policy{Purpose: splitter.Secrecy, K: 1, N: 3}, err: "2 ≤ K"},
+		{name: "more needed than there are", in: splitter.Policy{Purpose: splitter.Resilience, K: 4, N: 3}, err: "4 of 3"},
+		{name: "too many shards", in: splitter.Policy{Purpose: splitter.Resilience, K: 4, N: 9}, err: "4 of 9"},
+		{name: "shards of a stripe", in: splitter.Policy{K: 2, N: 3}, err: "no shards"},
+		{name: "a secret over fewer than K", in: splitter.Policy{Purpose: splitter.Secrecy, K: 3, N: 3, MinPaths: 2}, err: "want 3 to 8"},
+		{name: "few to hide among", in: splitter.Policy{Purpose: splitter.Unlinkability, MinPaths: 4}, err: "want 5 to 8"},
+		{name: "a share of shards", in: splitter.Policy{Purpose: splitter.Secrecy, MaxShare: 0.6}, err: "MaxShare is for throughput"},
 		{name: "unknown purpose", in: splitter.Policy{Purpose: 9}, err: "purpose 9"},
 		{name: "too many", in: splitter.Policy{MinPaths: 9}, err: "MinPaths is 9"},
 		{name: "negative", in: splitter.Policy{MinPaths: -1}, err: "MinPaths is -1"},
@@ -79,7 +90,7 @@ func TestShortestQueue(t *testing.T) {
 		{"barred", 10, []splitter.Path{barred, p(50, 100)}, 1},
 		{"only barred", 10, []splitter.Path{barred}, -1},
 	} {
-		if got := (splitter.ShortestQueue{}).Next(time.Time{}, tt.size, tt.paths); got != tt.want {
+		if got, ahead := (splitter.ShortestQueue{}).Next(time.Time{}, splitter.Job{Size: tt.size, Backlog: tt.size}, tt.paths); got != tt.want || ahead != 0 {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}

@@ -23,7 +23,7 @@ func (s *Session) schedule() {
 			continue // the peer could answer before it knows the policy
 		}
 		for g := l.head(); g != nil; g = l.head() {
-			i := s.sched.Next(s.now, g.cost(), s.view(l, g))
+			i, _ := s.sched.Next(s.now, splitter.Job{Size: g.cost(), Backlog: l.unsent}, s.view(l, g))
 			if i < 0 {
 				break
 			}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/handshake"
-	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/session"
 	"github.com/splitmesh/splitmesh/splitter"
 )
@@ -156,7 +155,7 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Po
 	}
 	var s *session.Session
 	cfg.OnToken = func(t session.Token) { n.keepToken(t, s, a) }
-	cfg.OnStream = func(st *mux.Stream) {
+	cfg.OnStream = func(st *session.Stream) {
 		if !n.goRun(func() { n.serve(s, a, st) }) { // ends with the opening, or with the circuit
 			st.Reset()
 		}

@@ -81,10 +81,10 @@ func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, op
 
 // ask makes one of the mesh's own requests and waits for the answer, openTimeout
 // at most. limit is what a relay's consent came with.
-func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *mux.Stream, limit uint64, err error) {
+func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *session.Stream, limit uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	st, err := s.Open()
+	st, err := s.Open(hopPolicy, splitter.Interactive)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -113,7 +113,7 @@ func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *m
 }
 
 // serveCircuit takes a circuit that a relay brings us.
-func (n *Node) serveCircuit(s *session.Session, st *mux.Stream, q openRequest) {
+func (n *Node) serveCircuit(s *session.Session, st *session.Stream, q openRequest) {
 	n.mu.Lock()
 	reserved := n.asked[s.Peer()] == s // it may forward before we have its answer
 	n.mu.Unlock()

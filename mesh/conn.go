@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
-	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/session"
 )
 
@@ -17,7 +16,7 @@ import (
 // once. A Write that is not waiting for a deadline may do the sealing and the
 // system call itself.
 type Conn struct {
-	stream        *mux.Stream
+	stream        *session.Stream
 	session       *session.Session
 	local, remote Addr
 

@@ -93,7 +93,7 @@ func (d *Dialer) dial(ctx context.Context, a Addr) (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := n.open(ctx, s, a, nil, d.FastOpen)
+		c, err := n.open(ctx, s, key.policy, a, d.FastOpen)
 		if err == nil || try == tries || s.Err() == nil || ctx.Err() != nil {
 			return c, err
 		}
@@ -148,14 +148,14 @@ func (n *Node) sessionFor(ctx context.Context, key linkKey) (*session.Session, e
 }
 
 // open opens a stream for a service and reads the peer's answer, unless fast.
-func (n *Node) open(ctx context.Context, s *session.Session, a Addr, body []byte, fast bool) (*Conn, error) {
-	st, err := s.Open()
+func (n *Node) open(ctx context.Context, s *session.Session, policy splitter.Policy, a Addr, fast bool) (*Conn, error) {
+	st, err := s.Open(policy, splitter.Interactive)
 	if err != nil {
 		return nil, err
 	}
 	c := &Conn{stream: st, session: s, local: Addr{ID: n.id}, remote: a, unread: true}
 	stop := context.AfterFunc(ctx, func() { st.SetDeadline(time.Unix(1, 0)) })
-	_, err = st.Write(appendRequest(nil, openRequest{a.Service, body}))
+	_, err = st.Write(appendRequest(nil, openRequest{a.Service, nil}))
 	if err == nil && !fast {
 		err = c.readAnswer()
 	}

@@ -287,7 +287,7 @@ func (l *link) begin(conn net.Conn, res *handshake.Result, r route) (*session.Se
 		return nil, err
 	}
 	a := &accepted{dialled: true, hop: l.key.hop, services: !l.key.hop || l.n.NetworkKey == nil}
-	s, err := l.n.newSession(res, a, l.key.policy, l)
+	s, err := l.n.newSession(res, a, l.ownPolicy(), l)
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -342,4 +342,12 @@ func (l *link) signal() {
 	case l.kick <- struct{}{}:
 	default:
 	}
+}
+
+// ownPolicy is by what this node sends on the session, whatever its conns ask for.
+func (l *link) ownPolicy() splitter.Policy {
+	if l.key.hop {
+		return hopPolicy
+	}
+	return l.key.policy
 }

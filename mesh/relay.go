@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/splitmesh/splitmesh/identity"
-	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/session"
 	"golang.org/x/time/rate"
 )
@@ -96,7 +95,7 @@ func (r *relay) stats() RelayStats {
 }
 
 // serveRelay answers a request to relay.
-func (n *Node) serveRelay(s *session.Session, st *mux.Stream, q openRequest) {
+func (n *Node) serveRelay(s *session.Session, st *session.Stream, q openRequest) {
 	r := n.relay
 	if r == nil || r.cfg.Allow != nil && !r.cfg.Allow(s.Peer()) {
 		refuse(st, openAnswer{status: statusRefused, body: []byte("this node does not relay for you")})
@@ -132,7 +131,7 @@ func (r *relay) sessionEnded(s *session.Session) {
 }
 
 // connect carries an opening to target and, if it is admitted, the circuit.
-func (r *relay) connect(s *session.Session, st *mux.Stream, target identity.ID, opening []byte) {
+func (r *relay) connect(s *session.Session, st *session.Stream, target identity.ID, opening []byte) {
 	use, done, limit := r.admit(s)
 	if limit != nil {
 		refuse(st, *limit)

@@ -3,12 +3,11 @@ package mesh
 import (
 	"time"
 
-	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/session"
 )
 
 // serve reads a stream's request and hands the stream to whom it is for.
-func (n *Node) serve(s *session.Session, a *accepted, st *mux.Stream) {
+func (n *Node) serve(s *session.Session, a *accepted, st *session.Stream) {
 	st.SetReadDeadline(time.Now().Add(openTimeout))
 	q, err := readRequest(st)
 	if err != nil {
@@ -30,13 +29,13 @@ func (n *Node) serve(s *session.Session, a *accepted, st *mux.Stream) {
 // openTimeout bounds how long a request may take to arrive, and an answer.
 const openTimeout = 10 * time.Second
 
-func refuse(st *mux.Stream, a openAnswer) {
+func refuse(st *session.Stream, a openAnswer) {
 	st.SetWriteDeadline(time.Now().Add(openTimeout))
 	_, _ = st.Write(appendAnswer(nil, a)) // who is not there to read it needs no answer
 	st.Close()
 }
 
-func (n *Node) serveService(s *session.Session, a *accepted, st *mux.Stream, service string) {
+func (n *Node) serveService(s *session.Session, a *accepted, st *session.Stream, service string) {
 	n.mu.Lock()
 	l := n.services[service]
 	n.mu.Unlock()

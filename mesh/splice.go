@@ -5,7 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/splitmesh/splitmesh/internal/mux"
+	"github.com/splitmesh/splitmesh/internal/session"
 	"golang.org/x/time/rate"
 )
 
@@ -14,7 +14,7 @@ import (
 // circuit holds none. Back-pressure is the streams' own.
 type splice struct {
 	r       *relay
-	a, b    *mux.Stream
+	a, b    *session.Stream
 	limiter *rate.Limiter // nil: no limit
 	left    atomic.Int64  // of MaxCircuitBytes, if there is one
 }
@@ -30,7 +30,7 @@ func (c *splice) run() {
 }
 
 // copy writes to dst what src delivers, and ends dst as src ended.
-func (c *splice) copy(dst, src *mux.Stream) {
+func (c *splice) copy(dst, src *session.Stream) {
 	_, err := src.WriteTo(spliceWriter{c, dst})
 	if err == nil {
 		err = dst.CloseWrite()
@@ -46,7 +46,7 @@ var errCircuitBytes = errors.New("the circuit has carried all it may")
 // A spliceWriter writes to one stream of a splice, within the relay's limits.
 type spliceWriter struct {
 	c   *splice
-	dst *mux.Stream
+	dst *session.Stream
 }
 
 func (w spliceWriter) Write(p []byte) (int, error) {

@@ -159,3 +159,19 @@ type TooFewPathsError struct{ Have, Want int }
 func (e *TooFewPathsError) Error() string {
 	return fmt.Sprintf("%d of the %d paths over different relays that the policy asks for are up; the peer must be reached by more relays, or lower MinPaths", e.Have, e.Want)
 }
+
+// SameScheme reports whether p and q cut bytes in the same way, so that one end
+// can read what the other sends.
+func (p Policy) SameScheme(q Policy) bool {
+	return p.Purpose == q.Purpose && p.K == q.K && p.N == q.N
+}
+
+// Stricter returns p with the larger MinPaths and the smaller MaxShare of both,
+// where q says anything about p's purpose.
+func (p Policy) Stricter(q Policy) Policy {
+	p.MinPaths = max(p.MinPaths, q.MinPaths)
+	if p.Purpose == Throughput && q.Purpose == Throughput {
+		p.MaxShare = min(p.MaxShare, q.MaxShare)
+	}
+	return p
+}

@@ -28,11 +28,12 @@ func (s *Session) fail(err error) {
 	s.err = err
 	s.after.ended = true
 	for _, p := range append([]*path(nil), s.paths...) {
-		p.kill(err)
+		p.kill(err, lost)
 	}
 	for _, l := range s.lanes {
 		l.drop()
 	}
+	s.pathlessSince = time.Time{}
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -60,7 +61,7 @@ func (s *Session) pathDied(p *path, cause error) {
 		cause = fmt.Errorf("closed: %v", cause) //nolint:errorlint // hidden on purpose
 	}
 	s.lock()
-	p.kill(cause)
+	p.kill(cause, lost)
 	s.schedule()
 	s.unlock(false)
 }
@@ -98,8 +99,8 @@ func (s *Session) drain(limit time.Duration, parting *ClosedError) {
 		s.mu.Unlock()
 		return
 	}
-	if parting != nil && s.parting == nil {
-		s.parting = parting
+	if parting != nil && s.farewell == nil {
+		s.farewell = parting
 		s.say(appendClose(nil, parting.Code, parting.Text))
 	}
 	s.schedule()
@@ -153,14 +154,63 @@ func (e *ClosedError) Unwrap() error {
 	return net.ErrClosed
 }
 
-// A PathsLostError reports a session whose last path died.
+// pathless begins the wait for another path after the last one died: the session
+// keeps its state for the grace period. s.mu is held.
+func (s *Session) pathless(cause error) {
+	switch {
+	case s.farewell != nil:
+		s.fail(s.farewell)
+	case s.grace <= 0:
+		s.fail(&PathsLostError{Peer: s.cfg.Peer, Last: cause})
+	default:
+		s.pathlessSince, s.lastCause = s.now, cause
+		s.arm(s.now.Add(s.grace))
+	}
+}
+
+// SetGrace changes how long the session may be without paths, from now on. Without
+// a grace period it ends with its last path.
+func (s *Session) SetGrace(d time.Duration) {
+	s.lock()
+	defer s.unlock(false)
+	s.grace = d
+	if !s.pathlessSince.IsZero() && s.err == nil {
+		s.arm(s.pathlessSince.Add(max(d, 0)))
+	}
+}
+
+// Pathless returns since when the session has no path, and the bytes that it keeps
+// meanwhile; the zero time when it has one.
+func (s *Session) Pathless() (since time.Time, held int) {
+	s.mu.Lock()
+	lanes := s.lanes
+	since = s.pathlessSince
+	for _, l := range lanes {
+		held += l.held
+	}
+	s.mu.Unlock()
+	for _, l := range lanes {
+		l.recvMu.Lock()
+		held += l.reasm.Waiting()
+		l.recvMu.Unlock()
+	}
+	return since, held
+}
+
+// A PathsLostError reports a session whose last path died and that got no other
+// within its grace period.
 type PathsLostError struct {
-	Peer identity.ID
-	Last error // why the last one died
+	Peer  identity.ID
+	Grace time.Duration // how long it waited
+	Last  error         // why the last path died
 }
 
 func (e *PathsLostError) Error() string {
-	return fmt.Sprintf("every path to %s was lost, the last because: %v", e.Peer.Short(), e.Last)
+	waited := ""
+	if e.Grace > 0 {
+		waited = fmt.Sprintf(" and none came back within %v", e.Grace)
+	}
+	return fmt.Sprintf("every path to %s was lost%s; the last because: %v", e.Peer.Short(), waited, e.Last)
 }
 
 // Unwrap returns why the last path died.

@@ -16,12 +16,13 @@ const (
 	msgTokens  = 1 // 1 to maxTokens tokens of 32 bytes
 	msgAbandon = 2 // path 32
 	msgClose   = 3 // code 16, text
-	msgPolicy  = 4 // minimum of paths 8, largest share in ten-thousandths 16
+	msgPolicy  = 4 // lane 8, class 8, purpose 8, k 8, n 8, minimum of paths 8, largest share in ten-thousandths 16
 	msgWant    = 5 // tokens that the dialler wants in place of those it wasted 8
 )
 
 const (
 	msgHeader    = 3
+	policySize   = 8
 	maxTokens    = 16
 	maxCloseText = 256
 	maxMessage   = msgHeader + maxTokens*32
@@ -53,8 +54,9 @@ func appendClose(b []byte, code Code, text string) []byte {
 	return appendMessage(b, msgClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), text...))
 }
 
-func appendPolicy(b []byte, p splitter.Policy) []byte {
-	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16([]byte{byte(p.MinPaths)}, uint16(math.Ceil(p.MaxShare*shareUnit-1e-6))))
+func appendPolicy(b []byte, lane byte, class splitter.Class, p splitter.Policy) []byte {
+	body := []byte{lane, byte(class), byte(p.Purpose), byte(p.K), byte(p.N), byte(p.MinPaths)}
+	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16(body, uint16(math.Ceil(p.MaxShare*shareUnit-1e-6))))
 }
 
 func appendWant(b []byte, tokens int) []byte {
@@ -71,6 +73,8 @@ type message struct {
 	path   uint32
 	code   Code
 	text   string
+	lane   byte
+	class  splitter.Class
 	policy splitter.Policy
 	want   int
 }
@@ -90,7 +94,7 @@ func parseMessage(p []byte) (m message, size int, err error) {
 	case m.kind == msgTokens && n > 0 && n <= maxTokens*32 && n%32 == 0:
 	case m.kind == msgAbandon && n == 4:
 	case m.kind == msgClose && n >= 2 && n <= 2+maxCloseText:
-	case m.kind == msgPolicy && n == 3:
+	case m.kind == msgPolicy && n == policySize:
 	case m.kind == msgWant && n == 1:
 	default:
 		return bad()
@@ -116,16 +120,27 @@ func parseMessage(p []byte) (m message, size int, err error) {
 			return bad()
 		}
 	case msgPolicy:
-		share := binary.BigEndian.Uint16(body[1:])
-		if body[0] == 0 || share == 0 {
-			return bad()
-		}
-		m.policy = splitter.Policy{MinPaths: int(body[0]), MaxShare: float64(share) / shareUnit}
-		if m.policy, err = m.policy.WithDefaults(false); err != nil {
-			return m, 0, &ProtocolError{"split policy", err}
+		if err := m.parsePolicy(body); err != nil {
+			return m, 0, err
 		}
 	}
 	return m, msgHeader + n, nil
+}
+
+// parsePolicy reads the body of a policy message, and takes nothing for a default.
+func (m *message) parsePolicy(body []byte) (err error) {
+	m.lane, m.class = body[0], splitter.Class(body[1])
+	sent := splitter.Policy{
+		Purpose: splitter.Purpose(body[2]), K: int(body[3]), N: int(body[4]), MinPaths: int(body[5]),
+		MaxShare: float64(binary.BigEndian.Uint16(body[6:])) / shareUnit,
+	}
+	if m.policy, err = sent.WithDefaults(false); err != nil {
+		return &ProtocolError{"split policy", err}
+	}
+	if class, err := m.class.WithDefaults(); err != nil || class != m.class || m.policy != sent {
+		return violation("policy of lane %d, class %d, leaves something out", body[0], body[1])
+	}
+	return nil
 }
 
 // A controlReader collects the control lane's bytes into messages.

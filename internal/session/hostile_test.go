@@ -63,6 +63,14 @@ func data(lane byte, offset uint64, payload ...byte) []byte {
 	return append(b, payload...)
 }
 
+// resilient is a policy that no lane begins with.
+var resilient = splitter.Policy{Purpose: splitter.Resilience, K: 2, N: 3, MinPaths: 2, MaxShare: 1}
+
+func held(s *Session) int {
+	st := s.Stats()
+	return st.Unacknowledged()
+}
+
 func control(message []byte) []byte { return data(laneControl, 0, message...) }
 
 func TestHostileFrames(t *testing.T) {
@@ -74,14 +82,15 @@ func TestHostileFrames(t *testing.T) {
 		want    string
 	}{
 		{name: "unknown type", plain: []byte{9}, want: "frame of type 9"},
-		{name: "datagram", plain: []byte{3, 0}, want: "frame of type 3"},
-		{name: "empty data", plain: data(laneThroughput, 0), want: "data frame of 10 bytes"},
+		{name: "short datagram", plain: []byte{typeGram, 1}, want: "datagram frame of 2 bytes"},
+		{name: "oversized datagram", plain: append([]byte{typeGram}, make([]byte, gramHeader+MaxDatagram)...), want: "datagram frame of"},
+		{name: "empty data", plain: data(laneDefault, 0), want: "data frame of 10 bytes"},
 		{name: "short data", plain: []byte{typeData, 0}, want: "data frame of 2 bytes"},
-		{name: "oversized data", plain: data(laneThroughput, 0, make([]byte, maxSegment+1)...), want: "want at most"},
+		{name: "oversized data", plain: data(laneDefault, 0, make([]byte, maxSegment+1)...), want: "want at most"},
 		{name: "unknown lane", plain: data(0x77, 0, 1), want: "lane 0x77"},
-		{name: "beyond credit", plain: data(laneThroughput, laneCredit, 1), want: "credit"},
-		{name: "offset wraps", plain: data(laneThroughput, ^uint64(0), 1, 2), want: "credit"},
-		{name: "not a mux frame", plain: data(laneThroughput, 0, bytes.Repeat([]byte{0xff}, 12)...), want: "streams"},
+		{name: "beyond credit", plain: data(laneDefault, laneCredit, 1), want: "credit"},
+		{name: "offset wraps", plain: data(laneDefault, ^uint64(0), 1, 2), want: "credit"},
+		{name: "not a mux frame", plain: data(laneDefault, 0, bytes.Repeat([]byte{0xff}, 12)...), want: "streams"},
 		{name: "empty ack", plain: []byte{typeAck, 0, 0}, want: "malformed acknowledgement"},
 		{name: "short ack", plain: []byte{typeAck}, want: "malformed acknowledgement"},
 		{name: "ack cut off", plain: []byte{typeAck, 1, 0, 0}, want: "malformed acknowledgement"},
@@ -89,7 +98,7 @@ func TestHostileFrames(t *testing.T) {
 		{name: "ack with bytes left over", plain: append(appendAck(nil, &ack{Lanes: []laneAck{{0, 0, 1}}}), 0), want: "malformed acknowledgement"},
 		{name: "credit below offset", plain: appendAck(nil, &ack{Lanes: []laneAck{{0, 2, 1}}}), want: "credit 1 below offset 2"},
 		{name: "ack of what was not sent", plain: appendAck(nil, &ack{Paths: []pathAck{{FirstPath, 1 << 40, 0}}}), want: "acknowledged to packet"},
-		{name: "ack of bytes not written", plain: appendAck(nil, &ack{Lanes: []laneAck{{laneThroughput, 99, 99}}}), want: "acknowledged to 99"},
+		{name: "ack of bytes not written", plain: appendAck(nil, &ack{Lanes: []laneAck{{laneDefault, 99, 99}}}), want: "acknowledged to 99"},
 		{name: "ack of an unknown lane", plain: appendAck(nil, &ack{Lanes: []laneAck{{0x33, 0, 9}}}), want: "unknown lane 0x33"},
 		{name: "short ping", plain: []byte{typePing, 1}, want: "ping of 2 bytes"},
 		{name: "long pong", plain: append([]byte{typePong}, make([]byte, 9)...), want: "ping of 10 bytes"},
@@ -99,8 +108,16 @@ func TestHostileFrames(t *testing.T) {
 		{name: "tokens from the dialler", plain: control(appendTokens(nil, tokens[:1])), want: "nobody asked for"},
 		{name: "half a token", dialler: true, plain: control([]byte{msgTokens, 0, 31}), want: "control message of type 1"},
 		{name: "no token", dialler: true, plain: control([]byte{msgTokens, 0, 0}), want: "control message of type 1"},
-		{name: "impossible policy", plain: control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.1})), want: "impossible split policy"},
-		{name: "policy of no path", plain: control([]byte{msgPolicy, 0, 3, 0, 1, 1}), want: "control message of type 4"},
+		{name: "impossible policy", plain: control(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: 1, MinPaths: 2, MaxShare: 0.1})), want: "impossible split policy"},
+		{name: "short policy", plain: control([]byte{msgPolicy, 0, 3, 0, 1, 1}), want: "control message of type 4"},
+		{name: "policy of no path", plain: control([]byte{msgPolicy, 0, 8, laneDefault, 1, 1, 0, 0, 0, 0x27, 0x10}), want: "leaves something out"},
+		{name: "policy of no class", plain: control([]byte{msgPolicy, 0, 8, laneDefault, 0, 1, 0, 0, 1, 0x27, 0x10}), want: "leaves something out"},
+		{name: "policy of no purpose", plain: control([]byte{msgPolicy, 0, 8, laneDefault, 1, 9, 0, 0, 1, 0x27, 0x10}), want: "purpose 9"},
+		{name: "policy of the control lane", plain: control(appendPolicy(nil, laneControl, splitter.Interactive, plainPolicy)), want: "lane 0 can't become"},
+		{name: "another class", plain: control(appendPolicy(nil, laneDefault, splitter.Bulk, plainPolicy)), want: "lane 1 can't become throughput of class bulk"},
+		{name: "another scheme", plain: control(appendPolicy(nil, laneDefault, splitter.Interactive, resilient)), want: "lane 1 can't become resilience"},
+		{name: "a lane of ours", plain: control(appendPolicy(nil, 3, splitter.Interactive, plainPolicy)), want: "lane 3 is not the peer's"},
+		{name: "a lane of the listener's", dialler: true, plain: control(appendPolicy(nil, 2, splitter.Interactive, plainPolicy)), want: "lane 2 is not the peer's"},
 		{name: "no token wanted", plain: control([]byte{msgWant, 0, 1, 0}), want: "control message of type 5"},
 		{name: "too many tokens wanted", plain: control([]byte{msgWant, 0, 1, maxTokens + 1}), want: "control message of type 5"},
 		{name: "tokens wanted by the listener", dialler: true, plain: control(appendWant(nil, 1)), want: "wanted by the end that issues"},
@@ -132,12 +149,12 @@ func TestMessagesThatNobodyAcknowledges(t *testing.T) {
 	most := 0
 	for i := uint64(0); s.Err() == nil; i++ {
 		if i > 1<<20 {
-			t.Fatal("it holds ", s.Stats().Unacknowledged)
+			t.Fatal("it holds ", held(s))
 		}
 		if err := feed(s, p, i, data(laneControl, i*uint64(len(want)), want...)); err != nil {
 			t.Fatal(err)
 		}
-		most = max(most, s.Stats().Unacknowledged)
+		most = max(most, held(s))
 	}
 	if !isProtocol(s.Err()) || most > maxControl+maxMessage {
 		t.Fatalf("%v after %d bytes", s.Err(), most)
@@ -149,7 +166,7 @@ func TestMessagesThatNobodyAcknowledges(t *testing.T) {
 func TestPingsDoNotAcknowledge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := victim(t, true)
-		st, err := s.Open()
+		st, err := s.Open(plainPolicy, splitter.Interactive)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +207,7 @@ func TestHarmlessFrames(t *testing.T) {
 
 // TestCodecs: what is written is read back, and only that.
 func TestCodecs(t *testing.T) {
-	a := ack{Paths: []pathAck{{7, 1 << 40, 1234 * time.Microsecond}, {8, 0, 0}}, Lanes: []laneAck{{0x10, 5, 9}}}
+	a := ack{Paths: []pathAck{{7, 1 << 40, 1234 * time.Microsecond}, {8, 0, 0}}, Lanes: []laneAck{{laneDefault, 5, 9}}}
 	var got ack
 	if err := parseAck(appendAck(nil, &a), &got); err != nil || len(got.Paths) != 2 || got.Paths[0] != a.Paths[0] || got.Lanes[0] != a.Lanes[0] {
 		t.Fatalf("%+v, %v", got, err)
@@ -198,7 +215,7 @@ func TestCodecs(t *testing.T) {
 	long := strings.Repeat("ü", maxCloseText)
 	for _, m := range [][]byte{
 		appendTokens(nil, []Token{{1}, {2}}), appendAbandon(nil, 9), appendClose(nil, CodeRefused, "why"),
-		appendClose(nil, CodeNormal, long), appendClose(nil, CodeNormal, "\xff"), appendPolicy(nil, splitter.Policy{MinPaths: 3, MaxShare: 0.3599999}),
+		appendClose(nil, CodeNormal, long), appendClose(nil, CodeNormal, "\xff"), appendPolicy(nil, 4, splitter.Bulk, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 3, MaxShare: 0.3599999}), appendPolicy(nil, 3, splitter.Interactive, resilient),
 	} {
 		if _, n, err := parseMessage(m); err != nil || n != len(m) {
 			t.Errorf("%x: %d, %v", m, n, err)
@@ -231,7 +248,7 @@ func TestCodecs(t *testing.T) {
 }
 
 func FuzzAck(f *testing.F) {
-	f.Add(appendAck(nil, &ack{Paths: []pathAck{{7, 1 << 40, 99}}, Lanes: []laneAck{{0x10, 5, 9}}}))
+	f.Add(appendAck(nil, &ack{Paths: []pathAck{{7, 1 << 40, 99}}, Lanes: []laneAck{{laneDefault, 5, 9}}}))
 	f.Add([]byte{typeAck, 0, 0})
 	var a ack
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -248,9 +265,9 @@ func FuzzAck(f *testing.F) {
 func FuzzControl(f *testing.F) {
 	f.Add(appendTokens(nil, []Token{{1}}))
 	f.Add(append(appendAbandon(nil, 7), appendClose(nil, 1, "bye")...))
-	f.Add(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6}))
+	f.Add(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}))
 	f.Add(appendWant(nil, 3))
-	f.Add([]byte{msgPolicy, 0, 3, 2, 0x17, 0x7e}) // 0.6014, which is less than its binary fraction
+	f.Add([]byte{msgPolicy, 0, 8, laneDefault, 1, 1, 0, 0, 2, 0x17, 0x7e}) // 0.6014, which is less than its binary fraction
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, n, err := parseMessage(p)
 		if err != nil || n == 0 {
@@ -267,7 +284,7 @@ func FuzzControl(f *testing.F) {
 		case msgWant:
 			again = appendWant(nil, m.want)
 		case msgPolicy:
-			again = appendPolicy(nil, m.policy)
+			again = appendPolicy(nil, m.lane, m.class, m.policy)
 		}
 		if !bytes.Equal(again, p[:n]) {
 			t.Fatalf("%x is written as %x", p[:n], again)
@@ -285,11 +302,11 @@ func FuzzSession(f *testing.F) {
 		}
 		return out
 	}
-	syn := data(laneThroughput, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 'a', 'b', 'c')
-	f.Add(false, frames(syn, data(laneThroughput, 15, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0)))
+	syn := data(laneDefault, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 'a', 'b', 'c')
+	f.Add(false, frames(syn, data(laneDefault, 15, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0)))
 	f.Add(true, frames(control(appendTokens(nil, []Token{{1}, {2}})), append([]byte{typePing}, make([]byte, 8)...)))
-	f.Add(false, frames(data(laneThroughput, 100, 1, 2, 3), data(laneThroughput, 50, 9), appendAck(nil, &ack{Lanes: []laneAck{{0x10, 0, 1 << 30}}})))
-	f.Add(false, frames(control(appendPolicy(nil, splitter.Policy{MinPaths: 2, MaxShare: 0.6})), syn, []byte{typePad, 0}))
+	f.Add(false, frames(data(laneDefault, 100, 1, 2, 3), data(laneDefault, 50, 9), appendAck(nil, &ack{Lanes: []laneAck{{laneDefault, 0, 1 << 30}}})))
+	f.Add(false, frames(control(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6})), syn, []byte{typePad, 0}))
 	f.Fuzz(func(t *testing.T, dialler bool, in []byte) {
 		s, p := victim(t, dialler)
 		for packet := uint64(0); len(in) > 1; packet++ {
@@ -305,7 +322,7 @@ func FuzzSession(f *testing.F) {
 			}
 		}
 		st := s.Stats()
-		if st.OutOfOrder > laneCredit*len(s.lanes) || st.Unacknowledged > 2*(maxHeld+maxControl) || st.Streams > 4096 {
+		if st.OutOfOrder() > laneCredit*len(s.lanes) || st.Unacknowledged() > 2*(maxHeld+maxControl) || st.Streams > 4096 {
 			t.Fatalf("%+v", st)
 		}
 	})

@@ -1,9 +1,9 @@
 package session
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/internal/mux"
@@ -26,27 +26,35 @@ const (
 )
 
 // A lane is one ordered pipe inside the session: its own offsets, reassembly,
-// credit and policy. The data lanes carry a mux, the control lane messages.
+// credit, policy and priority. The data lanes carry a mux, the control lane
+// messages.
 type lane struct {
 	s       *Session
 	id      byte
-	policy  splitter.Policy
-	mux     *mux.Mux // nil for the control lane
+	class   splitter.Class  // 0 for the control lane, which goes before all
+	asked   splitter.Policy // by whom began the lane
+	mux     *mux.Mux        // nil for the control lane
 	control controlReader
+	inboxes inboxes
 
 	wakes atomic.Bool // the mux has control frames to send
 
 	// Sending; guarded by s.mu.
-	segments []*segment // unacknowledged, ascending; [0:sent) were given to a path
-	sent     int
-	again    []*segment // to be sent again, ascending
-	next     uint64     // offset of the next byte written
-	held     int        // bytes in segments
-	unsent   int        // bytes in segments[sent:]
-	credit   uint64     // the peer's
+	policy   splitter.Policy // of what we send: asked, or stricter
+	segments []*segment      // unacknowledged, ascending; [0:sent) were given to a path
+	sent     int             // some behind it may have been given too
+	again    []*segment      // to be sent again, ascending
+	next     uint64          // offset of the next byte written
+	held     int             // bytes in segments
+	unsent   int             // bytes that no path was given
+	credit   uint64          // the peer's
 	shares   splitter.ShareWindow
 	starved  bool // a TryWrite was turned away
 	ackDue   bool // the peer has not been told of the latest offset and credit
+	// policyEnd is the control lane's offset behind our announcement of policy, 0
+	// if it needs none: no data goes before the peer has that much.
+	policyEnd uint64
+	stats     LaneCounters
 
 	recvMu  sync.Mutex // guards the rest, and serialises delivery; taken before s.mu
 	reasm   splitter.Reassembler
@@ -57,33 +65,20 @@ type lane struct {
 	allowed  atomic.Uint64 // reasm.Limit()
 }
 
-// A segment is a stretch of a lane as one data frame carries it. b.B holds the
-// frame's plaintext: dataHeader, then the bytes. The lane owns one reference to b
-// until the segment is acknowledged; a path that has it queued owns another.
-type segment struct {
-	lane   *lane
-	offset uint64
-	b      *buf.Buf
-	on     *path // the path that has it in flight, nil when none
-	acked  bool
-	resent bool
-}
-
-func (g *segment) size() int   { return len(g.b.B) - dataHeader }
-func (g *segment) end() uint64 { return g.offset + uint64(g.size()) }
-
-// cost is what the segment counts against a path's window: headers and seal
-// included, so that small segments are bounded in number too.
-func (g *segment) cost() int { return len(g.b.B) + 64 }
-
-func newLane(s *Session, id byte, policy splitter.Policy) *lane {
-	l := &lane{s: s, id: id, policy: policy, credit: laneCredit}
+func newLane(s *Session, id byte, policy splitter.Policy, class splitter.Class) *lane {
+	l := &lane{s: s, id: id, asked: policy, policy: policy, class: class, credit: laneCredit}
 	l.reasm.Allow(laneCredit)
 	l.allowed.Store(laneCredit)
-	l.deliver = l.toMux
 	if id == laneControl {
 		l.deliver = l.toControl
+		return l
 	}
+	l.deliver = l.toMux
+	cfg := mux.Config{Client: s.cfg.Dialler, Output: l, RTT: func() time.Duration { return time.Duration(s.srtt.Load()) }, Budget: s.cfg.Budget}
+	if s.cfg.OnStream != nil {
+		cfg.Accept = func(st *mux.Stream) { s.cfg.OnStream(&Stream{Stream: st, lane: l}) }
+	}
+	l.mux = mux.New(cfg)
 	return l
 }
 
@@ -136,7 +131,7 @@ func (l *lane) TryWrite(header *[12]byte, payload []byte, inline bool) (bool, er
 		b.Release()
 		return false, err
 	}
-	if l.unsent >= maxUnsent || l.held >= maxHeld || len(l.segments) >= maxSegments {
+	if len(s.paths) == 0 || l.unsent >= maxUnsent || l.held >= maxHeld || len(l.segments) >= maxSegments {
 		l.starved = true
 		s.mu.Unlock()
 		b.Release()
@@ -144,6 +139,7 @@ func (l *lane) TryWrite(header *[12]byte, payload []byte, inline bool) (bool, er
 	}
 	l.pull()
 	l.push(b)
+	l.stats.SentBytes += uint64(len(header) + len(payload))
 	s.schedule()
 	err := s.err
 	s.unlock(inline)
@@ -196,117 +192,9 @@ func (l *lane) pull() {
 // controlBatch is the size of the buffer that control frames are pulled into.
 const controlBatch = 4 << 10
 
-// push appends b, whose bytes follow dataHeader, to the lane and takes over its
-// reference. s.mu is held.
-func (l *lane) push(b *buf.Buf) {
-	n := len(b.B) - dataHeader
-	if n := len(l.segments); n > l.sent && l.segments[n-1].join(b) {
-		l.held += len(b.B) - dataHeader
-		l.unsent += len(b.B) - dataHeader
-		l.next += uint64(len(b.B) - dataHeader)
-		b.Release()
-		return
-	}
-	putDataHeader(b.B, l.id, l.next)
-	l.segments = append(l.segments, &segment{lane: l, offset: l.next, b: b})
-	l.next += uint64(n)
-	l.held += n
-	l.unsent += n
-}
-
-// join appends b's bytes to a segment that no path has seen, if they fit: many
-// small writes that wait for a window become one frame.
-func (g *segment) join(b *buf.Buf) bool {
-	n := len(b.B) - dataHeader
-	have := len(g.b.B)
-	if have+n > cap(g.b.B) || have-dataHeader+n > maxSegment {
-		return false
-	}
-	g.b.B = append(g.b.B, b.B[dataHeader:]...)
-	return true
-}
-
-// head is the segment to send next, nil when there is none that credit allows.
-// s.mu is held.
-func (l *lane) head() *segment {
-	for len(l.again) > 0 {
-		if g := l.again[0]; !g.acked {
-			return g
-		}
-		l.again = l.again[1:]
-	}
-	if l.sent < len(l.segments) && l.segments[l.sent].end() <= l.credit {
-		return l.segments[l.sent]
-	}
-	return nil
-}
-
-// took removes g, which head returned, from what is to be sent.
-func (l *lane) took(g *segment) {
-	if len(l.again) > 0 && l.again[0] == g {
-		l.again = l.again[1:]
-		g.resent = true
-		return
-	}
-	l.sent++
-	l.unsent -= g.size()
-}
-
-// lost puts g back among the segments to send. s.mu is held.
-func (l *lane) lost(g *segment) {
-	g.on = nil
-	if g.acked {
-		return
-	}
-	i, _ := slices.BinarySearchFunc(l.again, g, func(a, b *segment) int {
-		if a.offset < b.offset {
-			return -1
-		}
-		return 1
-	})
-	l.again = slices.Insert(l.again, i, g)
-}
-
-// delivered takes the peer's word that it has every byte below offset, and its
-// credit. s.mu is held.
-func (l *lane) delivered(a laneAck) error {
-	if a.Offset > l.next {
-		return violation("lane %#02x acknowledged to %d, written to %d", l.id, a.Offset, l.next)
-	}
-	for i := 0; i < l.sent && l.segments[i].end() <= a.Offset; i++ {
-		l.segments[i].acked = true
-	}
-	l.credit = max(l.credit, a.Credit)
-	l.trim()
-	return nil
-}
-
-// trim forgets the acknowledged segments at the head. s.mu is held.
-func (l *lane) trim() {
-	n := 0
-	for ; n < l.sent && l.segments[n].acked; n++ {
-		g := l.segments[n]
-		l.held -= g.size()
-		g.b.Release()
-		l.segments[n] = nil
-	}
-	if n == 0 {
-		return
-	}
-	l.segments, l.sent = l.segments[n:], l.sent-n
-	if len(l.segments) == 0 {
-		l.segments = nil
-	}
-}
-
-// acknowledged reports whether the peer has every byte below offset. s.mu is held.
-func (l *lane) acknowledged(offset uint64) bool {
-	return len(l.segments) == 0 || l.segments[0].offset >= offset
-}
-
 // roomy reports whether a starved writer should try again. s.mu is held.
 func (l *lane) roomy() bool {
-	return l.starved && l.unsent <= maxUnsent/2 && l.held <= maxHeld-maxUnsent/2 && len(l.segments) < maxSegments
+	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/2 && l.held <= maxHeld-maxUnsent/2 && len(l.segments) < maxSegments
 }
 
 // drop releases what the lane holds when the session is over. s.mu is held.

@@ -10,7 +10,6 @@ import (
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/handshake"
-	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/splitter"
 	"go.uber.org/goleak"
 )
@@ -20,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A pair is two sessions that talk to each other.
 type pair struct {
 	a, b     *Session // a dialled
-	accepted chan *mux.Stream
+	accepted chan *Stream
 	ends     [2]chan error
 	next     uint32
 
@@ -47,7 +46,7 @@ func newPair(t tester, edit func(a, b *Config)) *pair {
 		}
 		ids[i] = k.ID()
 	}
-	p := &pair{accepted: make(chan *mux.Stream, 1000), conns: make(map[uint32][2]net.Conn)}
+	p := &pair{accepted: make(chan *Stream, 1000), conns: make(map[uint32][2]net.Conn)}
 	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 1, MaxShare: 1}
 	cfg := [2]Config{
 		{Local: ids[0], Peer: ids[1], Dialler: true, Policy: policy},
@@ -57,7 +56,7 @@ func newPair(t tester, edit func(a, b *Config)) *pair {
 		p.ends[i] = make(chan error, 1)
 		cfg[i].Exporter = sum("exporter", 0)
 		cfg[i].OnEnd = func(_ *Session, err error) { p.ends[i] <- err }
-		cfg[i].OnStream = func(s *mux.Stream) { p.accepted <- s }
+		cfg[i].OnStream = func(s *Stream) { p.accepted <- s }
 		cfg[i].OnPath = func(_ *Session, e Event) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -158,9 +157,9 @@ func (p *pair) cut(id uint32) {
 }
 
 // stream opens a stream from a and returns both of its ends.
-func (p *pair) stream(t tester) (*mux.Stream, *mux.Stream) {
+func (p *pair) stream(t tester) (*Stream, *Stream) {
 	t.Helper()
-	here, err := p.a.Open()
+	here, err := p.a.Open(plainPolicy, splitter.Interactive)
 	if err != nil {
 		t.Fatal(err)
 	}

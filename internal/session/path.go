@@ -3,11 +3,14 @@ package session
 import (
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // PathInfo says what a path runs over.
@@ -16,6 +19,9 @@ type PathInfo struct {
 	ID uint32
 	// Relay is the node that splices the path's circuit, zero for a direct path.
 	Relay identity.ID
+	// Operator is who runs the relay, as far as its record tells; relays of one
+	// operator count as one.
+	Operator string
 	// Remote is where the path leads, for people to read.
 	Remote string
 	// Dialled says that this end dialled the path.
@@ -26,14 +32,12 @@ type PathInfo struct {
 func (i *PathInfo) Direct() bool { return i.Relay.IsZero() }
 
 // A path is a connection to the peer. Two goroutines serve it: read, and flush.
-// Both are started by Session.AddPath and end when the path dies.
-//
-// A path has two states: alive, until kill, and then dead for good. Its id is
-// never used again.
+// Both are started by Session.AddPath and end when the path dies. See State for
+// its life.
 type path struct {
 	s       *Session
 	info    PathInfo
-	carrier int // the relay's number in share windows, -1 when direct
+	carrier int // the relay's number in share windows, directCarrier when none
 	conn    net.Conn
 	wake    chan struct{} // of size 1: the flusher has something to do
 	done    chan struct{} // closed when the path is dead
@@ -43,13 +47,15 @@ type path struct {
 	batch  batch
 
 	// All below is guarded by s.mu.
-	dead     bool
-	cause    error
-	queue    []*segment // given to the path, not yet sealed
-	flight   []record   // sealed and not acknowledged, by ascending packet
-	packet   uint64     // the next frame's number
-	inFlight int        // cost of queue and flight
-	est      estimator
+	state     State
+	evacuated bool // late, and its bytes may go over others
+	cause     error
+	queue     []*segment // given to the path, not yet sealed; higher classes first
+	datagrams []*buf.Buf // likewise, and go before them
+	flight    []record   // sealed and not acknowledged, by ascending packet
+	packet    uint64     // the next frame's number
+	loads     [numClasses]int
+	est       estimator
 
 	lastRecv  time.Time
 	pingSince time.Time // when a ping was sent after which nothing came; zero: none
@@ -78,13 +84,16 @@ type PathCounters struct {
 	SentBytes, ReceivedBytes, ResentBytes uint64
 	// SentFrames and ReceivedFrames count frames of every type.
 	SentFrames, ReceivedFrames uint64
+	// Blamed counts frames that came damaged or forged: each cost the path.
+	Blamed uint64
 }
 
-// A record remembers a data frame in flight.
+// A record remembers a frame in flight that wants an acknowledgement.
 type record struct {
 	packet    uint64
-	segment   *segment
+	segment   *segment // nil for a datagram
 	cost      int
+	class     splitter.Class
 	at        time.Time
 	delivered uint64 // est.delivered when it was sent
 	limited   bool   // the window was not full
@@ -98,20 +107,45 @@ func (p *path) signal() {
 	}
 }
 
-// give queues g on the path. s.mu is held.
-func (p *path) give(g *segment) {
-	g.on = p
-	g.b.Retain()
-	if p.inFlight == 0 {
-		p.ackSince = p.s.now
-		p.s.arm(p.s.now.Add(p.s.cfg.DeadAfter))
+// inFlight is what the path was given and the peer has not acknowledged.
+func (p *path) inFlight() int { return p.load(splitter.Bulk) }
+
+// load is the part of inFlight that a segment of class c waits for: its own class
+// and those that go before it.
+func (p *path) load(c splitter.Class) (n int) {
+	for _, l := range p.loads[:c+1] {
+		n += l
 	}
-	p.inFlight += g.cost()
-	p.queue = append(p.queue, g)
+	return n
+}
+
+// launched counts cost bytes more in flight.
+func (p *path) launched(cost int, c splitter.Class) {
+	if p.inFlight() == 0 {
+		p.ackSince = p.s.now
+		p.s.arm(p.s.now.Add(p.patience()))
+	}
+	p.loads[c] += cost
+}
+
+// landed counts them out again.
+func (p *path) landed(cost int, c splitter.Class) { p.loads[c] -= cost }
+
+// give queues g on the path, behind its own class. s.mu is held.
+func (p *path) give(g *segment) {
+	g.flights++
+	g.b.Retain()
+	p.launched(g.cost(), g.lane.class)
+	i := len(p.queue)
+	for i > 0 && p.queue[i-1].lane.class > g.lane.class {
+		i--
+	}
+	p.queue = slices.Insert(p.queue, i, g)
 	p.stats.SentBytes += uint64(g.size())
 	if g.resent {
 		p.stats.ResentBytes += uint64(g.size())
 	}
+	p.woken = true
 }
 
 // acked takes the peer's word that it has every packet up to a.Packet. s.mu is held.
@@ -123,31 +157,42 @@ func (p *path) acked(a pathAck) error {
 	n, bytes := 0, 0
 	for ; n < len(p.flight) && p.flight[n].packet <= a.Packet; n++ {
 		r := &p.flight[n]
-		p.inFlight -= r.cost
+		p.landed(r.cost, r.class)
 		bytes += r.cost
-		r.segment.acked = true
-		r.segment.on = nil
-		r.segment.lane.trim()
+		if g := r.segment; g != nil {
+			g.flights--
+			g.arrived()
+		}
 		last = r
 	}
 	if last == nil {
 		return nil
 	}
 	p.est.acked(p.s.now, p.s.now.Sub(last.at)-a.Delay, bytes, last.delivered, last.at, last.limited)
+	clear(p.flight[:n])
 	p.flight = p.flight[n:]
 	if len(p.flight) == 0 {
 		p.flight = nil
 	}
 	p.ackSince = p.s.now
-	if p.inFlight == 0 {
+	if p.inFlight() == 0 {
 		p.ackSince = time.Time{}
 	}
+	p.reassured()
 	return nil
 }
 
 // heard notes that the peer is there. s.mu is held.
 func (p *path) heard() {
 	p.lastRecv, p.pingSince = p.s.now, time.Time{}
+	p.reassured()
+}
+
+// reassured takes a path that keeps nobody waiting for an active one.
+func (p *path) reassured() {
+	if p.state == Probing || p.state == Late && !p.isOverdue() {
+		p.move(answered)
+	}
 }
 
 // waitsSince is since when an answer is due, zero when none is: that anything
@@ -159,6 +204,14 @@ func (p *path) waitsSince() time.Time {
 		return p.pingSince
 	}
 	return p.ackSince
+}
+
+// patience is how long an answer may take before the path counts as late.
+func (p *path) patience() time.Duration { return min(p.est.rto(), p.s.cfg.DeadAfter) }
+
+func (p *path) isOverdue() bool {
+	since := p.waitsSince()
+	return !since.IsZero() && p.s.now.Sub(since) >= p.patience()
 }
 
 // owe notes a frame that wants an acknowledgement. s.mu is held. It reports
@@ -180,39 +233,43 @@ var ErrPathDead = errors.New("the path does not answer")
 var errAbandoned = errors.New("the peer abandoned the path")
 
 // kill ends the path: what it had not acknowledged goes to the others, and the
-// peer is told over them. s.mu is held; the caller closes conn after unlocking,
-// by way of s.unlock.
-func (p *path) kill(cause error) {
-	if p.dead {
+// peer is told. s.mu is held; the caller closes conn after unlocking, by way of
+// s.unlock.
+func (p *path) kill(cause error, o occasion) {
+	if p.state >= Dead {
 		return
 	}
-	p.dead, p.cause = true, cause
+	p.cause = cause
 	close(p.done)
 	s := p.s
 	s.removePath(p)
-	if s.err == nil {
-		for i := range p.flight {
-			p.flight[i].segment.lane.lost(p.flight[i].segment)
+	p.move(o)
+	alive := s.err == nil
+	for i := range p.flight {
+		if g := p.flight[i].segment; g != nil && alive {
+			g.lane.lost(g)
 		}
 	}
 	for _, g := range p.queue {
-		if s.err == nil {
+		if alive {
 			g.lane.lost(g)
 		}
 		g.b.Release()
 	}
-	p.flight, p.queue, p.inFlight = nil, nil, 0
+	for _, b := range p.datagrams {
+		b.Release()
+	}
+	p.flight, p.queue, p.datagrams, p.loads = nil, nil, nil, [numClasses]int{}
 	for _, l := range s.lanes {
 		l.ackDue = true // an acknowledgement may have died with the path
 	}
 	s.after.killed = append(s.after.killed, p)
-	switch {
-	case s.err != nil:
-	case len(s.paths) > 0:
-		s.say(appendAbandon(nil, p.info.ID))
-	case s.parting != nil:
-		s.fail(s.parting)
-	default:
-		s.fail(&PathsLostError{Peer: s.cfg.Peer, Last: cause})
+	s.after.events = append(s.after.events, Event{Path: p.info, State: Dead, Err: cause})
+	if !alive {
+		return
+	}
+	s.abandon(p, o == parted)
+	if len(s.paths) == 0 {
+		s.pathless(cause)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // maxBatch is the most bytes that one write of a path carries: two full
@@ -68,7 +70,7 @@ func (p *path) write() bool {
 	s.lock()
 	s.schedule()
 	size := 0
-	if !p.dead {
+	if p.state < Dead {
 		size = p.collect()
 	}
 	s.unlock(false)
@@ -133,22 +135,43 @@ func (p *path) collect() int {
 		add(small[at:])
 		p.pingDue = false
 	}
+	fits := func(b *buf.Buf) bool {
+		return size+frame.HeaderSize+len(b.B)+frame.TagSize <= maxBatch
+	}
+	fly := func(g *segment, cost int, c splitter.Class, b *buf.Buf) {
+		p.flight = append(p.flight, record{
+			packet: p.packet, segment: g, cost: cost, class: c, at: p.s.now,
+			delivered: p.est.delivered, limited: p.inFlight() < p.est.window()/2,
+		})
+		p.batch.held = append(p.batch.held, b)
+		add(b.B)
+	}
+	for len(p.datagrams) > 0 && fits(p.datagrams[0]) {
+		b := p.datagrams[0]
+		p.datagrams[0] = nil
+		p.datagrams = p.datagrams[1:]
+		fly(nil, datagramCost(b), splitter.Interactive, b)
+	}
 	for len(p.queue) > 0 {
 		g := p.queue[0]
-		if size+frame.HeaderSize+len(g.b.B)+frame.TagSize > maxBatch {
+		if !g.acked && !fits(g.b) {
 			break
 		}
 		p.queue[0] = nil
 		p.queue = p.queue[1:]
-		p.flight = append(p.flight, record{
-			packet: p.packet, segment: g, cost: g.cost(), at: p.s.now,
-			delivered: p.est.delivered, limited: p.inFlight < p.est.window()/2,
-		})
-		p.batch.held = append(p.batch.held, g.b)
-		add(g.b.B)
+		if g.acked { // over another path, meanwhile
+			g.flights--
+			p.landed(g.cost(), g.lane.class)
+			g.b.Release()
+			continue
+		}
+		fly(g, g.cost(), g.lane.class, g.b)
 	}
-	if len(p.queue) == 0 {
-		p.queue, p.woken = nil, false
+	if len(p.queue) == 0 && len(p.datagrams) == 0 {
+		p.queue, p.datagrams, p.woken = nil, nil, false
+	}
+	if p.inFlight() == 0 {
+		p.ackSince = time.Time{}
 	}
 	return size
 }
@@ -165,9 +188,20 @@ func (p *path) read(opener *frame.Opener) {
 		case isProtocol(err):
 			p.s.failNow(err)
 		default:
+			p.blame(err)
 			p.s.pathDied(p, err)
 		}
 		return
+	}
+}
+
+// blame counts a frame that was damaged or forged on its way: whoever carries the
+// path is to be trusted less.
+func (p *path) blame(err error) {
+	if _, damaged := errors.AsType[*frame.Error](err); damaged {
+		p.s.mu.Lock()
+		p.stats.Blamed++
+		p.s.mu.Unlock()
 	}
 }
 

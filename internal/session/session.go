@@ -23,7 +23,6 @@
 package session
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,26 +73,31 @@ type Config struct {
 	Dialler bool
 	// Exporter is the first path's; the join secret comes from it.
 	Exporter [32]byte
-	// Policy of the throughput lane, with its defaults filled.
+	// Policy is the least strict by which this end sends, with its defaults
+	// filled: MinPaths and MaxShare hold for every lane, whoever began it.
 	Policy    splitter.Policy
 	Scheduler splitter.Scheduler // nil: splitter.ShortestQueue
+	// Grace is how long the session keeps its state without a path. 0: it ends
+	// with its last one.
+	Grace time.Duration
 	// KeepAlive is how long a silent path waits before it is asked whether it
 	// lives, DeadAfter how long an answer may take. 0: 20 s and 10 s.
 	KeepAlive, DeadAfter time.Duration
 	Budget               *mux.Budget
 	Logger               *slog.Logger
 
-	OnStream func(*mux.Stream)     // the peer opened a stream
+	OnStream func(*Stream)         // the peer opened a stream
 	OnToken  func(Token)           // a token was issued to the peer: admit it
-	OnPath   func(*Session, Event) // a path came or went
-	OnPolicy func(splitter.Policy) // the policy by which we send became stricter
+	OnPath   func(*Session, Event) // a path came, went, or changed its state
+	OnPolicy func(splitter.Policy) // a lane came, or the policy by which we send on one became stricter
 	OnEnd    func(*Session, error) // the session is over
 }
 
-// An Event tells of a path that came (Err is nil) or went.
+// An Event tells that a path came into a state.
 type Event struct {
-	Path PathInfo
-	Err  error
+	Path  PathInfo
+	State State
+	Err   error // why it died
 }
 
 // A Session is one conversation with one peer. Its methods are safe for
@@ -103,38 +107,43 @@ type Session struct {
 	join    [32]byte
 	sched   splitter.Scheduler
 	control *lane
-	data    *lane
-	lanes   []*lane // by priority, control first; fixed
+	data    *lane // laneDefault
 
-	srtt    atomic.Int64            // of the path last acknowledged, ns; read under the mux's locks
-	anyPath atomic.Pointer[[]*path] // those alive, for Wake
-	wg      sync.WaitGroup          // the paths' goroutines
-	done    chan struct{}           // closed when the session is over
+	allLanes atomic.Pointer[[]*lane] // lanes, for readers
+	srtt     atomic.Int64            // of the path last acknowledged, ns; read under the mux's locks
+	anyPath  atomic.Pointer[[]*path] // those alive, for Wake
+	wg       sync.WaitGroup          // the paths' goroutines
+	done     chan struct{}           // closed when the session is over
 
 	mu       sync.Mutex // guards all below
 	now      time.Time  // read when mu was taken
 	paths    []*path    // alive, by age
-	carriers map[identity.ID]int
+	lanes    []*lane    // by class, control first; replaced, never changed
+	nextLane byte
+	carriers carriers
 	nextPath uint32
+	joined   idWindow
+	parting  map[uint32]struct{} // dead paths that the peer has yet to abandon
 	err      error
-	parting  error // what err will be when the peer closes, if we said that we part
-	timer    *time.Timer
-	timerAt  time.Time
-	views    []splitter.Path
-	tokens   []Token
-	tokenC   chan struct{} // closed and replaced when tokens come
-	drained  chan struct{} // closed when every lane is acknowledged, if not nil
-	after    after
-	// policyEnd is the control lane's offset behind our policy, 0 if we need none:
-	// no data goes before the peer has that much.
-	policyEnd uint64
-	gone      map[identity.ID]*PathCounters // of dead paths, by relay
+	farewell error // what err will be when the peer closes, if we said that we part
+	grace    time.Duration
+	// Without paths: since when, and why the last one died.
+	pathlessSince time.Time
+	lastCause     error
+	timer         *time.Timer
+	timerAt       time.Time
+	views         []splitter.Path
+	tokens        []Token
+	tokenC        chan struct{} // closed and replaced when tokens come
+	drained       chan struct{} // closed when every lane is acknowledged, if not nil
+	after         after
+	gone          map[identity.ID]*PathCounters // of dead paths, by relay
 }
 
 // after collects what is to be done once mu is released.
 type after struct {
 	killed []*path
-	added  *path
+	events []Event
 	ended  bool
 }
 
@@ -153,13 +162,19 @@ func New(cfg Config) *Session {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Session{
-		cfg: cfg, sched: cfg.Scheduler, join: handshake.JoinSecret(&cfg.Exporter),
-		nextPath: FirstPath, gone: make(map[identity.ID]*PathCounters), carriers: make(map[identity.ID]int), done: make(chan struct{}), tokenC: make(chan struct{}),
+		cfg: cfg, sched: cfg.Scheduler, join: handshake.JoinSecret(&cfg.Exporter), grace: cfg.Grace,
+		nextPath: FirstPath, nextLane: laneDefault + 1,
+		gone: make(map[identity.ID]*PathCounters), parting: make(map[uint32]struct{}),
+		done: make(chan struct{}), tokenC: make(chan struct{}),
 	}
-	s.control = newLane(s, laneControl, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 1, MaxShare: 1})
-	s.data = newLane(s, laneThroughput, cfg.Policy)
-	s.data.mux = mux.New(mux.Config{Client: cfg.Dialler, Output: s.data, Accept: cfg.OnStream, RTT: func() time.Duration { return time.Duration(s.srtt.Load()) }, Budget: cfg.Budget})
-	s.lanes = []*lane{s.control, s.data}
+	if !cfg.Dialler {
+		s.nextLane++
+	}
+	s.control = newLane(s, laneControl, plainPolicy, 0)
+	s.addLane(s.control)
+	s.data = newLane(s, laneDefault, plainPolicy, splitter.Interactive)
+	s.data.policy = plainPolicy.Stricter(cfg.Policy)
+	s.addLane(s.data)
 	return s
 }
 
@@ -182,16 +197,36 @@ func (s *Session) Err() error {
 	return s.err
 }
 
-// Open opens a stream to the peer. It does not wait for the peer.
-func (s *Session) Open() (*mux.Stream, error) {
-	if err := s.Err(); err != nil {
+// Open opens a stream to the peer, on the lane of the policy and class, whose
+// defaults are filled. It does not wait for the peer. The error may be
+// ErrTooManyLanes.
+func (s *Session) Open(policy splitter.Policy, class splitter.Class) (*Stream, error) {
+	s.lock()
+	if s.err != nil {
+		defer s.mu.Unlock()
+		return nil, s.err
+	}
+	l, err := s.laneFor(policy, class)
+	s.unlock(false)
+	if err != nil {
 		return nil, err
 	}
-	return s.data.mux.Open()
+	st, err := l.mux.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{Stream: st, lane: l}, nil
 }
 
 // NumStreams is the number of streams open, in both directions.
-func (s *Session) NumStreams() int { return s.data.mux.NumStreams() }
+func (s *Session) NumStreams() (n int) {
+	for _, l := range *s.allLanes.Load() {
+		if l.mux != nil {
+			n += l.mux.NumStreams()
+		}
+	}
+	return n
+}
 
 // AllotPath returns a path id that was never used. Only the end that did not
 // dial the session allots.
@@ -209,7 +244,7 @@ var ErrTooManyPaths = fmt.Errorf("the session has %d paths already", MaxPaths)
 // r. The session owns conn from here on, and closes it when AddPath fails.
 func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) error {
 	info.ID = r.PathID
-	p := &path{s: s, info: info, carrier: -1, conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &path{s: s, info: info, carrier: directCarrier, conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	opener, err := frame.NewOpener(r.Suite, &r.Recv, 0)
 	if err == nil {
 		p.sealer, err = frame.NewSealer(r.Suite, &r.Send, 0)
@@ -227,31 +262,26 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 		err = s.err
 	case len(s.paths) >= MaxPaths:
 		err = ErrTooManyPaths
-	case info.ID < FirstPath || s.pathByID(info.ID) != nil:
-		err = violation("path id %d is taken", info.ID)
+	case !s.joined.add(info.ID):
+		err = violation("path id %d was used before", info.ID)
 	}
 	if err != nil {
 		s.mu.Unlock()
 		conn.Close()
 		return err
 	}
-	if !info.Relay.IsZero() {
-		n, ok := s.carriers[info.Relay]
-		if !ok {
-			n = len(s.carriers)
-			s.carriers[info.Relay] = n
-		}
-		p.carrier = n
-	}
+	p.carrier = s.carriers.of(&info)
 	p.lastRecv = s.now
+	s.pathlessSince = time.Time{}
 	s.setPaths(append(slices.Clone(s.paths), p))
-	s.arm(s.now.Add(s.cfg.KeepAlive))
+	s.after.events = append(s.after.events, Event{Path: info, State: Probing})
 	s.wg.Go(func() { p.read(opener) }) // ends when the path is dead
 	s.wg.Go(p.flush)                   // likewise
 	if info.ID == FirstPath {
 		s.greet()
 	}
-	s.after.added = p
+	p.ask()
+	s.rank()
 	s.schedule()
 	s.unlock(false)
 	return nil
@@ -299,22 +329,27 @@ func (s *Session) unlock(inline bool) {
 			n++
 		}
 	}
-	roomy := s.data.roomy()
-	if roomy {
-		s.data.starved = false
+	var roomy [MaxLanes]*lane
+	m := 0
+	for _, l := range s.lanes {
+		if l.roomy() {
+			l.starved = false
+			roomy[m] = l
+			m++
+		}
 	}
 	if s.drained != nil && s.idle() {
 		close(s.drained)
 		s.drained = nil
 	}
 	after, err := s.after, s.err
-	s.after.killed, s.after.added, s.after.ended = nil, nil, false
+	s.after.killed, s.after.events, s.after.ended = nil, nil, false
 	s.mu.Unlock()
 
-	if roomy {
-		s.data.mux.Writable()
+	for _, l := range roomy[:m] {
+		l.mux.Writable()
 	}
-	if after.killed != nil || after.added != nil || after.ended {
+	if after.events != nil || after.killed != nil || after.ended {
 		s.tell(&after, err)
 	}
 	for i, p := range wake[:n] {
@@ -328,56 +363,25 @@ func (s *Session) unlock(inline bool) {
 
 // tell carries out the rare part of unlock.
 func (s *Session) tell(a *after, err error) {
-	if p := a.added; p != nil {
-		s.cfg.Logger.Debug("path up", "peer", s.cfg.Peer.Short(), "path", p.info.ID, "via", p.info.Remote)
-		if s.cfg.OnPath != nil {
-			s.cfg.OnPath(s, Event{Path: p.info})
-		}
-	}
 	for _, p := range a.killed {
 		p.conn.Close()
-		s.cfg.Logger.Debug("path down", "peer", s.cfg.Peer.Short(), "path", p.info.ID, "via", p.info.Remote, "cause", p.cause)
+	}
+	for _, e := range a.events {
+		s.cfg.Logger.Debug("path", "peer", s.cfg.Peer.Short(), "path", e.Path.ID, "via", e.Path.Remote, "state", e.State.String(), "cause", e.Err)
 		if s.cfg.OnPath != nil {
-			s.cfg.OnPath(s, Event{Path: p.info, Err: p.cause})
+			s.cfg.OnPath(s, e)
 		}
 	}
 	if a.ended {
-		s.data.mux.Close(err)
+		for _, l := range *s.allLanes.Load() {
+			if l.mux != nil {
+				l.mux.Close(err)
+			}
+			l.inboxes.close(err)
+		}
 		close(s.done)
 		if s.cfg.OnEnd != nil {
 			s.cfg.OnEnd(s, err)
 		}
 	}
 }
-
-// TakeToken returns a token that admits one more path, waiting for the peer to
-// issue one if need be, and asks the peer for another in its place. The oldest
-// goes first: the peer forgets the oldest when there are too many.
-func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
-	for {
-		s.mu.Lock()
-		if s.err != nil {
-			defer s.mu.Unlock()
-			return handshake.Join{}, s.err
-		}
-		if len(s.tokens) > 0 {
-			j := handshake.Join{Token: s.tokens[0], Secret: s.join}
-			s.tokens = s.tokens[1:]
-			s.now = time.Now()
-			s.say(appendWant(nil, 1))
-			s.schedule()
-			s.unlock(false)
-			return j, nil
-		}
-		more := s.tokenC
-		s.mu.Unlock()
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return handshake.Join{}, fmt.Errorf("waiting for %s to admit another path: %w", s.cfg.Peer.Short(), context.Cause(ctx))
-		}
-	}
-}
-
-// JoinSecret is mixed into the handshake of every path that joins.
-func (s *Session) JoinSecret() [32]byte { return s.join }

@@ -189,7 +189,7 @@ func TestLastPathEndsTheSession(t *testing.T) {
 			t.Error("Read on a dead session succeeds")
 		}
 	}
-	if _, err := p.a.Open(); !errors.Is(err, lost) {
+	if _, err := p.a.Open(plainPolicy, splitter.Interactive); !errors.Is(err, lost) {
 		t.Error(err)
 	}
 }
@@ -251,7 +251,7 @@ func TestPolicyHoldsData(t *testing.T) {
 	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}
 	p := newPair(t, func(a, _ *Config) { a.Policy = policy })
 	p.joinTCP(t, 1)
-	here, err := p.a.Open()
+	here, err := p.a.Open(plainPolicy, splitter.Interactive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestPolicyHoldsData(t *testing.T) {
 	if _, err := p.a.TakeToken(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if st := p.a.Stats(); st.Unacknowledged == 0 {
+	if st := p.a.Stats(); st.Unacknowledged() == 0 {
 		t.Fatal("data went out over one relay")
 	}
 	select {
@@ -332,7 +332,7 @@ func TestPolicyGoesFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	st, err := p.a.Open()
+	st, err := p.a.Open(plainPolicy, splitter.Interactive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestPolicyGoesFirst(t *testing.T) {
 		}
 		return n
 	}
-	said := uint64(len(appendPolicy(nil, policy)))
+	said := uint64(len(appendPolicy(nil, laneDefault, splitter.Interactive, policy)))
 	if sent() != said {
 		t.Fatalf("%d bytes were sent before the policy arrived, want %d", sent(), said)
 	}
@@ -359,9 +359,9 @@ func TestPolicyGoesFirst(t *testing.T) {
 
 func TestFailFast(t *testing.T) {
 	policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6, FailFast: true}
-	p := newPair(t, func(a, _ *Config) { a.Policy = policy })
+	p := newPair(t, nil)
 	p.joinTCP(t, 1)
-	here, err := p.a.Open()
+	here, err := p.a.Open(policy, splitter.Interactive)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 func (c *PathCounters) add(d *PathCounters) {
@@ -13,12 +14,14 @@ func (c *PathCounters) add(d *PathCounters) {
 	c.ResentBytes += d.ResentBytes
 	c.SentFrames += d.SentFrames
 	c.ReceivedFrames += d.ReceivedFrames
+	c.Blamed += d.Blamed
 }
 
 // PathStats is the state of a live path.
 type PathStats struct {
 	PathInfo
 	PathCounters
+	State    State
 	SRTT     time.Duration // smoothed round trip, 0 until measured
 	Rate     float64       // delivered bytes a second, 0 until measured
 	InFlight int           // bytes not yet acknowledged, headers included
@@ -35,20 +38,43 @@ type Carried struct {
 // Stats is the state of a session.
 type Stats struct {
 	Paths   []PathStats
+	Lanes   []LaneStats // by priority; the control lane is the first
 	Carried []Carried
 	Streams int
-	// Unacknowledged counts the bytes kept until the peer has them, OutOfOrder
-	// those received that wait for earlier ones.
-	Unacknowledged, OutOfOrder int
+}
+
+// Unacknowledged counts the bytes that are kept until the peer has them.
+func (st *Stats) Unacknowledged() (n int) {
+	for i := range st.Lanes {
+		n += st.Lanes[i].Unacknowledged
+	}
+	return n
+}
+
+// OutOfOrder counts the bytes received that wait for earlier ones.
+func (st *Stats) OutOfOrder() (n int) {
+	for i := range st.Lanes {
+		n += st.Lanes[i].OutOfOrder
+	}
+	return n
 }
 
 // Stats returns the present state.
 func (s *Session) Stats() Stats {
-	st := Stats{Streams: s.NumStreams()}
-	for _, l := range s.lanes {
+	var st Stats
+	for _, l := range *s.allLanes.Load() {
+		ls := LaneStats{ID: l.id, Class: l.class}
 		l.recvMu.Lock()
-		st.OutOfOrder += l.reasm.Waiting()
+		ls.OutOfOrder = l.reasm.Waiting()
 		l.recvMu.Unlock()
+		if l.mux != nil {
+			ls.Streams = l.mux.NumStreams()
+		}
+		st.Streams += ls.Streams
+		s.mu.Lock()
+		ls.Policy, ls.LaneCounters, ls.Unacknowledged = l.policy, l.stats, l.held
+		s.mu.Unlock()
+		st.Lanes = append(st.Lanes, ls)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,16 +82,13 @@ func (s *Session) Stats() Stats {
 	for relay, c := range s.gone {
 		carried[relay] = *c
 	}
-	for _, l := range s.lanes {
-		st.Unacknowledged += l.held
-	}
 	for _, p := range s.paths {
 		c := carried[p.info.Relay]
 		c.add(&p.stats)
 		carried[p.info.Relay] = c
 		st.Paths = append(st.Paths, PathStats{
-			PathInfo: p.info, PathCounters: p.stats, SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
-			InFlight: p.inFlight, Window: p.est.window(),
+			PathInfo: p.info, PathCounters: p.stats, State: p.state, SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
+			InFlight: p.inFlight(), Window: p.est.window(),
 		})
 	}
 	for relay, c := range carried {
@@ -73,4 +96,23 @@ func (s *Session) Stats() Stats {
 	}
 	slices.SortFunc(st.Carried, func(a, b Carried) int { return a.Relay.Compare(b.Relay) })
 	return st
+}
+
+// LaneCounters count what a lane has sent and received, of its user's bytes.
+type LaneCounters struct {
+	// SentBytes were written, ReceivedBytes came in, surplus ones included,
+	// ResentBytes were given to a path again.
+	SentBytes, ReceivedBytes, ResentBytes uint64
+}
+
+// LaneStats is the state of a lane.
+type LaneStats struct {
+	ID     byte
+	Policy splitter.Policy
+	Class  splitter.Class
+	LaneCounters
+	// Unacknowledged counts the bytes kept until the peer has them, OutOfOrder
+	// those received that wait for earlier ones.
+	Unacknowledged, OutOfOrder int
+	Streams                    int
 }

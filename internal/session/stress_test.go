@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // TestBothEndsSendWhileReadersStall is the deadlock of the design's first draft,
@@ -80,7 +82,7 @@ func TestSilentPathDies(t *testing.T) {
 		}
 		begin := time.Now()
 		<-hole.closed
-		if took := time.Since(begin); took != defaultKeepAlive+defaultDeadAfter { // virtual time: exact
+		if took := time.Since(begin); took != defaultDeadAfter { // virtual time: exact
 			t.Errorf("given up after %v", took)
 		}
 		synctest.Wait()
@@ -105,7 +107,7 @@ func TestIdlePathIsNotLate(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s, p := victim(t, true)
 			time.Sleep(defaultDeadAfter / 2) // virtual
-			st, err := s.Open()
+			st, err := s.Open(plainPolicy, splitter.Interactive)
 			if err != nil {
 				t.Fatal(err)
 			}

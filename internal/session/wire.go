@@ -11,15 +11,10 @@ import (
 const (
 	typeData = 1 // lane 8, offset 64, bytes
 	typeAck  = 2 // paths, lanes
+	typeGram = 3 // lane 8, stream 32, number 32, bytes
 	typePing = 4 // 8 opaque bytes
 	typePong = 5 // the ping's
 	typePad  = 6 // zeros
-)
-
-// Lane identifiers: purpose in the high four bits, class in the low four.
-const (
-	laneControl    = 0x00
-	laneThroughput = 0x10
 )
 
 // Sizes in bytes.

@@ -1,0 +1,96 @@
+package session
+
+import (
+	"crypto/rand"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
+)
+
+// say queues a control message. A peer that makes us say much and acknowledges
+// none of it is cut off. s.mu is held.
+func (s *Session) say(message []byte) {
+	if s.control.held > maxControl {
+		s.fail(violation("it acknowledges none of %d bytes of control messages", s.control.held))
+		return
+	}
+	b := buf.Get(dataHeader + len(message))
+	copy(b.B[dataHeader:], message)
+	s.control.push(b)
+}
+
+// greet says what each end has to say first. s.mu is held.
+func (s *Session) greet() {
+	if s.data.policy != plainPolicy {
+		s.announce(s.data)
+	}
+	if !s.cfg.Dialler {
+		s.issueTokens(initialTokens)
+	}
+}
+
+// issueTokens lets the peer join n more paths. s.mu is held.
+func (s *Session) issueTokens(n int) {
+	tokens := make([]Token, n)
+	for i := range tokens {
+		rand.Read(tokens[i][:])
+		if s.cfg.OnToken != nil {
+			s.cfg.OnToken(tokens[i])
+		}
+	}
+	s.say(appendTokens(nil, tokens))
+}
+
+// abandon tells the peer that p is given up; it answers the same. s.mu is held.
+func (s *Session) abandon(p *path, answer bool) {
+	s.say(appendAbandon(nil, p.info.ID))
+	if answer {
+		return
+	}
+	s.parting[p.info.ID] = struct{}{}
+	if len(s.parting) > maxParting {
+		s.fail(violation("it answers none of %d abandoned paths", len(s.parting)))
+	}
+}
+
+// maxParting bounds the dead paths that the peer has yet to abandon.
+const maxParting = 64
+
+// handleControl takes one message of the control lane, in a path's reader.
+func (s *Session) handleControl(m message) error {
+	s.lock()
+	defer s.unlock(false)
+	if s.err != nil {
+		return nil
+	}
+	switch m.kind {
+	case msgTokens:
+		if !s.cfg.Dialler {
+			return violation("%d tokens that nobody asked for", len(m.tokens))
+		}
+		s.tokens = append(s.tokens, m.tokens...)
+		s.tokens = s.tokens[max(0, len(s.tokens)-maxTokenStock):]
+		close(s.tokenC)
+		s.tokenC = make(chan struct{})
+	case msgAbandon:
+		if p := s.pathByID(m.path); p != nil {
+			p.kill(errAbandoned, parted)
+			s.schedule()
+		} else {
+			delete(s.parting, m.path) // abandoned; or never was
+		}
+	case msgPolicy:
+		if err := s.peerPolicy(&m); err != nil {
+			return err
+		}
+		s.schedule()
+	case msgWant:
+		if s.cfg.Dialler {
+			return violation("%d tokens wanted by the end that issues them", m.want)
+		}
+		s.issueTokens(m.want)
+		s.schedule()
+	case msgClose:
+		s.fail(&ClosedError{Peer: s.cfg.Peer, Remote: true, Code: m.code, Text: m.text})
+	}
+	return nil
+}

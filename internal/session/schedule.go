@@ -1,0 +1,127 @@
+package session
+
+import (
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+// schedule gives segments to paths for as long as policy, credit and windows
+// allow: the control lane's first, then those of the higher class; lanes of one
+// class take turns. s.mu is held.
+func (s *Session) schedule() {
+	if s.err != nil || len(s.paths) == 0 {
+		return
+	}
+	for _, l := range s.lanes {
+		l.pull()
+	}
+	for first := 0; first < len(s.lanes); {
+		last := first
+		for last < len(s.lanes) && s.lanes[last].class == s.lanes[first].class {
+			last++
+		}
+		for more := s.err == nil; more; {
+			more = false
+			for _, l := range s.lanes[first:last] {
+				more = s.scheduleOne(l) || more
+			}
+		}
+		first = last
+	}
+}
+
+// scheduleOne gives the lane's next segment to a path. It reports false when
+// nothing can be sent now.
+func (s *Session) scheduleOne(l *lane) bool {
+	g := l.head()
+	if g == nil || !s.control.acknowledged(l.policyEnd) && l != s.control || s.enoughPaths(l) != nil {
+		return false
+	}
+	i, ahead := s.sched.Next(s.now, splitter.Job{Size: g.cost(), Backlog: l.unsent}, s.view(l, g))
+	if i < 0 {
+		return false
+	}
+	if ahead > 0 && !g.waiting {
+		if g = l.ahead(ahead); g == nil {
+			return false
+		}
+	}
+	p := s.paths[i]
+	l.took(g)
+	l.shares.Sent(p.carrier, g.size())
+	p.give(g)
+	return true
+}
+
+// directCarrier is the carrier of bytes that no relay carries.
+const directCarrier = -1
+
+// view is what the scheduler sees of the paths for g.
+func (s *Session) view(l *lane, g *segment) []splitter.Path {
+	s.views = s.views[:0]
+	least := s.leastUsable(l)
+	for _, p := range s.paths {
+		s.views = append(s.views, splitter.Path{
+			ID: p.info.ID, InFlight: p.load(l.class), Window: p.est.window(), SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
+			Carried: l.shares.Held(p.carrier),
+			Barred: p.standing() > least || !l.mayUse(p) ||
+				p.carrier != directCarrier && !l.shares.Allows(p.carrier, g.size(), l.policy.MaxShare),
+		})
+	}
+	return s.views
+}
+
+// standing orders the states by how gladly a path in them is used.
+func (p *path) standing() int {
+	switch p.state {
+	case Backup:
+		return 1
+	case Late:
+		return 2
+	}
+	return 0
+}
+
+// leastUsable is the lowest standing to which the lane must go down: to active
+// and probing paths, to backup ones when the policy wants more paths than there
+// are, and to late ones when there are no others.
+func (s *Session) leastUsable(l *lane) int {
+	for standing := range 2 {
+		if have := s.carriersFor(l, standing); have > 0 && have >= l.policy.MinPaths {
+			return standing
+		}
+	}
+	if s.carriersFor(l, 1) > 0 {
+		return 1
+	}
+	return 2
+}
+
+// mayUse reports whether the lane's policy lets it use the path at all.
+func (l *lane) mayUse(p *path) bool {
+	return p.carrier != directCarrier || !l.policy.Purpose.Private()
+}
+
+// carriersFor counts the different carriers of the paths that the lane may use and
+// that are of this standing or better. s.mu is held.
+func (s *Session) carriersFor(l *lane, standing int) int {
+	have := 0
+	for i, p := range s.paths {
+		different := p.standing() <= standing && l.mayUse(p)
+		for _, q := range s.paths[:i] {
+			different = different && (q.carrier != p.carrier || q.standing() > standing)
+		}
+		if different {
+			have++
+		}
+	}
+	return have
+}
+
+// enoughPaths returns a *splitter.TooFewPathsError when the lane's policy forbids
+// sending over the paths there are. s.mu is held.
+func (s *Session) enoughPaths(l *lane) error {
+	if have := s.carriersFor(l, 2); have < l.policy.MinPaths {
+		return &splitter.TooFewPathsError{Have: have, Want: l.policy.MinPaths}
+	}
+	return nil
+}

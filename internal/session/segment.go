@@ -1,0 +1,180 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
+)
+
+// A segment is a stretch of a lane as one data frame carries it. b.B holds the
+// frame's plaintext: dataHeader, then the bytes. The lane owns one reference to b
+// until the segment is acknowledged; a path that has it queued owns another.
+type segment struct {
+	lane    *lane
+	offset  uint64
+	b       *buf.Buf
+	flights int  // the paths that have it queued or in flight
+	given   bool // to a path, once
+	waiting bool // it is in lane.again
+	acked   bool
+	resent  bool
+}
+
+func (g *segment) size() int   { return len(g.b.B) - dataHeader }
+func (g *segment) end() uint64 { return g.offset + uint64(g.size()) }
+
+// cost is what the segment counts against a path's window: headers and seal
+// included, so that small segments are bounded in number too.
+func (g *segment) cost() int { return len(g.b.B) + 64 }
+
+// push appends b, whose bytes follow dataHeader, to the lane and takes over its
+// reference. s.mu is held.
+func (l *lane) push(b *buf.Buf) {
+	n := len(b.B) - dataHeader
+	if n := len(l.segments); n > l.sent && !l.segments[n-1].given && l.segments[n-1].join(b) {
+		l.held += len(b.B) - dataHeader
+		l.unsent += len(b.B) - dataHeader
+		l.next += uint64(len(b.B) - dataHeader)
+		b.Release()
+		return
+	}
+	putDataHeader(b.B, l.id, l.next)
+	l.segments = append(l.segments, &segment{lane: l, offset: l.next, b: b})
+	l.next += uint64(n)
+	l.held += n
+	l.unsent += n
+}
+
+// join appends b's bytes to a segment that no path has seen, if they fit: many
+// small writes that wait for a window become one frame.
+func (g *segment) join(b *buf.Buf) bool {
+	n := len(b.B) - dataHeader
+	have := len(g.b.B)
+	if have+n > cap(g.b.B) || have-dataHeader+n > maxSegment {
+		return false
+	}
+	g.b.B = append(g.b.B, b.B[dataHeader:]...)
+	return true
+}
+
+// head is the segment to send next, nil when there is none that credit allows.
+// s.mu is held.
+func (l *lane) head() *segment {
+	for len(l.again) > 0 {
+		if g := l.again[0]; !g.acked {
+			return g
+		}
+		l.again[0].waiting = false
+		l.again = l.again[1:]
+	}
+	for l.sent < len(l.segments) && l.segments[l.sent].given {
+		l.sent++
+	}
+	if l.sent < len(l.segments) && l.segments[l.sent].end() <= l.credit {
+		return l.segments[l.sent]
+	}
+	return nil
+}
+
+// ahead is the first segment that no path was given with at least n such bytes
+// before it; nil when there is none that credit allows. s.mu is held.
+func (l *lane) ahead(n int) *segment {
+	for _, g := range l.segments[l.sent:] {
+		switch {
+		case g.given:
+		case g.end() > l.credit:
+			return nil
+		case n <= 0:
+			return g
+		default:
+			n -= g.size()
+		}
+	}
+	return nil
+}
+
+// took removes g from what is to be sent. s.mu is held.
+func (l *lane) took(g *segment) {
+	if g.waiting {
+		g.waiting, g.resent = false, true
+		i, _ := l.findAgain(g)
+		l.again = slices.Delete(l.again, i, i+1)
+		l.stats.ResentBytes += uint64(g.size())
+		return
+	}
+	g.given = true
+	l.unsent -= g.size()
+}
+
+// lost takes note that a path which had g has it no more, and puts it back among
+// the segments to send if no other has it. s.mu is held.
+func (l *lane) lost(g *segment) {
+	g.flights--
+	if g.flights == 0 {
+		l.sendAgain(g)
+	}
+}
+
+// late lets g, which a late path has, be sent over another too. s.mu is held.
+func (l *lane) late(g *segment) {
+	if g.flights == 1 {
+		l.sendAgain(g)
+	}
+}
+
+func (l *lane) sendAgain(g *segment) {
+	if g.acked || g.waiting {
+		return
+	}
+	g.waiting = true
+	i, _ := l.findAgain(g)
+	l.again = slices.Insert(l.again, i, g)
+}
+
+func (l *lane) findAgain(g *segment) (int, bool) {
+	return slices.BinarySearchFunc(l.again, g, func(a, b *segment) int { return cmp.Compare(a.offset, b.offset) })
+}
+
+// arrived takes note that the peer has g. s.mu is held.
+func (g *segment) arrived() {
+	g.acked = true
+	g.lane.trim()
+}
+
+// delivered takes the peer's word that it has every byte below offset, and its
+// credit. s.mu is held.
+func (l *lane) delivered(a laneAck) error {
+	if a.Offset > l.next {
+		return violation("lane %#02x acknowledged to %d, written to %d", l.id, a.Offset, l.next)
+	}
+	for i := 0; i < len(l.segments) && l.segments[i].given && l.segments[i].end() <= a.Offset; i++ {
+		l.segments[i].acked = true
+	}
+	l.credit = max(l.credit, a.Credit)
+	l.trim()
+	return nil
+}
+
+// trim forgets the acknowledged segments at the head. s.mu is held.
+func (l *lane) trim() {
+	n := 0
+	for ; n < len(l.segments) && l.segments[n].acked; n++ {
+		g := l.segments[n]
+		l.held -= g.size()
+		g.b.Release()
+		l.segments[n] = nil
+	}
+	if n == 0 {
+		return
+	}
+	l.segments, l.sent = l.segments[n:], max(l.sent-n, 0)
+	if len(l.segments) == 0 {
+		l.segments = nil
+	}
+}
+
+// acknowledged reports whether the peer has every byte below offset. s.mu is held.
+func (l *lane) acknowledged(offset uint64) bool {
+	return len(l.segments) == 0 || l.segments[0].offset >= offset
+}

@@ -7,7 +7,8 @@ const (
 	// initialWindow is what a new path may have in flight, minWindow what any
 	// path may: two segments, so that one can leave while the other arrives.
 	initialWindow = 128 << 10
-	minWindow     = 72 << 10
+	minWindow     = 2 * segmentCost
+	segmentCost   = 36 << 10
 	maxWindow     = 16 << 20
 	// A path faster than fastRate is one host or a data centre, where late
 	// goroutines cost more than a queue does: it gets at least fastWindow.
@@ -37,7 +38,7 @@ const (
 
 // cycle is the gain of each round in turn: one probes for more rate, the next
 // drains the queue that the probe left, and the others keep to the model.
-var cycle = [8]float64{1.25, 0.9, 1, 1, 1, 1, 1, 1}
+var cycle = [8]float64{1.2, 0.9, 1, 1, 1, 1, 1, 1}
 
 // Bounds of the time after which bytes without an answer count as lost.
 const (
@@ -204,8 +205,9 @@ func (e *estimator) window() int {
 }
 
 // steps is what keeps the pipe full above the product of rate and round trip:
-// what the receiver saves up for one acknowledgement, a segment that is partly
-// there, one that leaves, and what flows while an end is late.
+// what the receiver saves up for one acknowledgement, a segment for which there
+// is not quite room, and what flows while an end is late. (The segment that is
+// partly there is in the round trip, which ends when all of it is.)
 func steps(rate float64) float64 {
-	return min(ackBytes, rate*ackDelay.Seconds()) + minWindow + rate*lateness.Seconds()
+	return min(ackBytes, rate*ackDelay.Seconds()) + segmentCost + rate*lateness.Seconds()
 }

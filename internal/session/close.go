@@ -91,6 +91,9 @@ func (s *Session) Abort(code Code) {
 	s.failNow(&ClosedError{Peer: s.cfg.Peer, Code: code})
 }
 
+// End ends the session at once because of err, which is what its streams return.
+func (s *Session) End(err error) { s.failNow(err) }
+
 // drain waits until the peer has everything, including the news that we part, if
 // parting is given. The peer may close its paths before it acknowledges that.
 func (s *Session) drain(limit time.Duration, parting *ClosedError) {

@@ -10,7 +10,7 @@ import (
 )
 
 // TakeToken returns a token that admits one more path, waiting for the peer to
-// issue one if need be, and asks the peer for another in its place. The oldest
+// issue one if need be, and asks the peer for another when few are left. The oldest
 // goes first: the peer forgets the oldest when there are too many. Use it or
 // ReturnToken it.
 func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
@@ -24,7 +24,9 @@ func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
 			j := handshake.Join{Token: s.tokens[0], Secret: s.join}
 			s.tokens = s.tokens[1:]
 			s.now = time.Now()
-			s.say(appendWant(nil, 1))
+			if len(s.tokens) < initialTokens { // not for each that comes back: the peer would forget those
+				s.say(appendWant(nil, 1))
+			}
 			s.schedule()
 			s.unlock(false)
 			return j, nil

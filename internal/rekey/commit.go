@@ -86,8 +86,10 @@ func (s *State) HandlePropose(now time.Time, body []byte) (answer []byte, open [
 	if !s.follows(m.number) {
 		return nil, nil, &Error{"propose", fmt.Errorf("%w: %d after %d", ErrNumber, m.number, s.number)}
 	}
-	if !s.settled() {
-		return nil, nil, &Error{"propose", ErrEarly}
+	for _, id := range m.paths { // a path that still moves and is not named has died for the dialler
+		if p := s.path(id); p != nil && p.moving {
+			return nil, nil, &Error{"propose", fmt.Errorf("%w: path %d", ErrEarly, id)}
+		}
 	}
 	x, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {

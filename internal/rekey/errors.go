@@ -11,7 +11,7 @@ var (
 	ErrRole      = errors.New("not for this end: the session dialler proposes, the other end wishes and accepts")
 	ErrNumber    = errors.New("not the number of the commit that is due")
 	ErrPaths     = errors.New("paths that can't be meant")
-	ErrEarly     = errors.New("the last commit is not complete on every path")
+	ErrEarly     = errors.New("the last commit is not complete on every path that lives")
 )
 
 // An Error says which message was wrong, and why. Its text holds no secret.

@@ -26,6 +26,7 @@ type model struct {
 	secrets map[[32]byte]string // all that there ever were → whose they are
 	opened  int
 	crossed int // wishes that met a proposal
+	silent  int // deaths that the peer was not told of
 }
 
 type end struct {
@@ -107,7 +108,8 @@ func (m *model) join() error {
 	return d.begin(m.lastID)
 }
 
-// kill ends a path at e, which tells the peer. What is on the wire is lost.
+// kill ends a path at e, which tells the peer if it can. What is on the wire is
+// lost.
 func (e *end) kill(id uint32) {
 	if e.paths[id] != nil {
 		delete(e.paths, id)
@@ -116,9 +118,15 @@ func (e *end) kill(id uint32) {
 	}
 }
 
+// abandon cuts a path and says so. Without another path nobody does: the peer
+// finds out by itself, at some time.
 func (e *end) abandon(id uint32) {
 	delete(e.wire, id)
 	delete(e.peer().wire, id)
+	if len(e.paths) == 0 {
+		e.m.silent++
+		return
+	}
 	e.peer().control = append(e.peer().control, message{"abandon", binary.BigEndian.AppendUint32(nil, id)})
 }
 
@@ -271,8 +279,11 @@ func (m *model) step() error {
 	case n < 2 || len(m.ends[0].paths) == 0:
 		return m.join()
 	case n < 3:
-		if len(alive) > 0 {
+		for all := m.choose(8) == 0; len(alive) > 0; {
 			e.kill(pick(alive))
+			if alive = slices.Sorted(maps.Keys(e.paths)); !all {
+				break
+			}
 		}
 	case n < 4:
 		m.now = m.now.Add(time.Duration(m.choose(30)) * time.Second)
@@ -318,10 +329,10 @@ func TestThousandCommits(t *testing.T) {
 	if a.number == b.number && a.root != b.root {
 		t.Error("the ends disagree")
 	}
-	if m.crossed == 0 || m.opened < 10_000 || m.lastID < 20 {
-		t.Errorf("too little happened: %d wishes crossed, %d frames, %d paths", m.crossed, m.opened, m.lastID)
+	if m.crossed == 0 || m.opened < 10_000 || m.lastID < 20 || m.silent == 0 {
+		t.Errorf("too little happened: %d wishes crossed, %d frames, %d paths, %d silent deaths", m.crossed, m.opened, m.lastID, m.silent)
 	}
-	t.Logf("%d frames opened, %d paths, %d secrets, %d wishes crossed", m.opened, m.lastID, len(m.secrets), m.crossed)
+	t.Logf("%d frames opened, %d paths, %d secrets, %d wishes crossed, %d silent deaths", m.opened, m.lastID, len(m.secrets), m.crossed, m.silent)
 }
 
 // The same under schedules of a fuzzer's choice.

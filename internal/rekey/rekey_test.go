@@ -280,9 +280,11 @@ func TestDeaths(t *testing.T) {
 		if _, err := d.Propose(); !errors.Is(err, ErrEarly) {
 			t.Errorf("proposed while path 2 moves: %v", err)
 		}
-		d.Leave(2)
-		r.Leave(2)
-		exchange(t, d, r)
+		d.Leave(2) // the responder has not heard of it, and path 2 still moves there
+		_, _, open, _, _ = exchange(t, d, r)
+		if len(open) != 1 || open[0].Path != 1 {
+			t.Errorf("%v moved", open)
+		}
 	})
 }
 

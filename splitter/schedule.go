@@ -11,10 +11,11 @@ type Path struct {
 	// Carried counts the lane's last ShareSpan bytes that went by the path's
 	// relay, or directly.
 	Carried int
-	// SRTT is the smoothed round-trip time, MinRTT the least of late, Rate the
-	// delivered bytes a second; all are 0 until measured.
-	SRTT, MinRTT time.Duration
-	Rate         float64
+	// SRTT is the smoothed round-trip time, RTTVar its mean deviation (RFC
+	// 6298), MinRTT the least of late, Rate the bytes a second that the path
+	// delivered when it was full; all are 0 until measured.
+	SRTT, RTTVar, MinRTT time.Duration
+	Rate                 float64
 	// Barred says that the policy forbids the path to carry this segment.
 	Barred bool
 }

@@ -10,16 +10,21 @@ import (
 )
 
 // An Assembler puts a blob's parts together again, wherever they come from and in
-// whatever order. It holds 32 bytes of memory for each chunk; parts go to its
-// writer at once. It is for one goroutine at a time.
+// whatever order. It holds 32 bytes of memory for each chunk, and at most 16 MiB of parts that need others of their
+// chunk; chunks go to its writer at once. It is for one goroutine at a time.
 type Assembler struct {
 	manifest Manifest
+	code     *coder
 	w        io.WriterAt
 	have     bitmap
 	leaves   []hash // of the chunks in have
 	missing  int
 	done     int64 // bytes in have
 	tail     tail
+
+	// Shards of chunks that need more of them, when parts are not chunks.
+	waiting      map[int][][]byte
+	waitingBytes int
 
 	// keep, when set, is told of each chunk once it has been written.
 	keep func(i int, leaf hash) error
@@ -33,22 +38,34 @@ func NewAssembler(m Manifest, w io.WriterAt) (*Assembler, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	n := m.Parts()
-	return &Assembler{manifest: m, w: w, have: newBitmap(n), leaves: make([]hash, n), missing: n}, nil
+	code, err := newCoder(&m)
+	if err != nil {
+		return nil, err
+	}
+	n := m.Chunks()
+	return &Assembler{
+		manifest: m, code: code, w: w, have: newBitmap(n), leaves: make([]hash, n), missing: n,
+		waiting: make(map[int][][]byte),
+	}, nil
 }
 
 // Manifest returns what the Assembler was made for.
 func (a *Assembler) Manifest() Manifest { return a.manifest }
 
-// Missing is the number of parts that have yet to come.
+// Missing is the number of chunks that are not there yet.
 func (a *Assembler) Missing() int { return a.missing }
 
-// Has reports whether part i, from 0 to Manifest().Parts()−1, has come.
-func (a *Assembler) Has(i int) bool { return a.have.has(i) }
+// Has reports whether part i, from 0 to Manifest().Parts()−1, has come or is no
+// longer needed.
+func (a *Assembler) Has(i int) bool {
+	w := a.waiting[i/a.manifest.N]
+	return a.have.has(i/a.manifest.N) || w != nil && w[i%a.manifest.N] != nil
+}
 
-// Add checks a part and writes its payload. A part that has come before is checked
-// and left. Errors wrap ErrManifest, ErrPart, ErrOtherBlob or the writer's; the
-// part is then still missing, and others may be added.
+// Add checks a part and writes its payload; when a chunk takes several parts, as
+// soon as they are there. A part that has come before, or is no longer needed, is
+// checked and left. Errors wrap ErrManifest, ErrPart, ErrOtherBlob, ErrWaiting or
+// the writer's; the part is then still missing, and others may be added.
 func (a *Assembler) Add(part []byte) error {
 	p, leaf, err := parsePart(part)
 	if err != nil {
@@ -60,20 +77,79 @@ func (a *Assembler) Add(part []byte) error {
 	if a.Has(p.Index) {
 		return nil
 	}
-	off, n := a.manifest.span(p.Index)
-	if got, err := a.w.WriteAt(p.Payload, off); err != nil || got != n {
+	chunk := p.Index / a.manifest.N
+	if !a.manifest.coded() {
+		return a.write(chunk, leaf, p.Payload)
+	}
+	payload, err := a.join(p)
+	if payload == nil || err != nil {
+		return err
+	}
+	switch got, _, err := a.code.leaf(&a.manifest, payload); {
+	case err != nil:
+		return err
+	case got != leaf:
+		return fmt.Errorf("%w: the parts of chunk %d don't belong together", ErrPart, chunk)
+	}
+	return a.write(chunk, leaf, payload)
+}
+
+// maxWaiting bounds the bytes of shards that wait for others of their chunk.
+const maxWaiting = 16 << 20
+
+// join returns the chunk that p completes, or nil when that takes more parts. Those
+// that it joins are given up: should the chunk not be kept, they must come again.
+func (a *Assembler) join(p Part) ([]byte, error) {
+	m := &a.manifest
+	chunk, shard := p.Index/m.N, p.Index%m.N
+	_, n := m.span(chunk)
+	there := 0
+	for _, s := range a.waiting[chunk] {
+		if s != nil {
+			there++
+		}
+	}
+	if there+1 < m.K {
+		if a.waitingBytes+len(p.Payload) > maxWaiting {
+			return nil, fmt.Errorf("part %d: %w", p.Index, ErrWaiting)
+		}
+		if there == 0 {
+			a.waiting[chunk] = make([][]byte, m.N)
+		}
+		a.waiting[chunk][shard] = append(make([]byte, 0, len(p.Payload)+1), p.Payload...) // never nil
+		a.waitingBytes += len(p.Payload)
+		return nil, nil
+	}
+	shards := a.waiting[chunk]
+	if shards == nil {
+		shards = make([][]byte, m.N)
+	}
+	shards[shard] = p.Payload
+	delete(a.waiting, chunk)
+	a.waitingBytes -= there * len(p.Payload)
+	payload, err := a.code.join(m, make([]byte, 0, n+1), n, shards)
+	if err != nil {
+		err = fmt.Errorf("%w: chunk %d: %w", ErrPart, chunk, err)
+	}
+	return payload, err
+}
+
+// write writes what has been checked.
+func (a *Assembler) write(chunk int, leaf hash, payload []byte) error {
+	off, n := a.manifest.span(chunk)
+	if got, err := a.w.WriteAt(payload, off); err != nil || got != n {
 		if err == nil {
 			err = io.ErrShortWrite
 		}
 		return fmt.Errorf("writing %d bytes at %d: %w", n, off, err)
 	}
 	if a.keep != nil {
-		if err := a.keep(p.Index, leaf); err != nil {
+		if err := a.keep(chunk, leaf); err != nil {
 			return err
 		}
 	}
-	a.mark(p.Index, leaf)
-	a.look(p.Index, p.Payload)
+	a.mark(chunk, leaf)
+	a.look(chunk, payload)
 	return nil
 }
 
@@ -104,9 +180,9 @@ func (a *Assembler) drop(i int) {
 
 // wanted is the bitmap of what is missing.
 func (a *Assembler) wanted() bitmap {
-	w := newBitmap(a.manifest.Parts())
-	for i := range a.manifest.Parts() {
-		if !a.Has(i) {
+	w := newBitmap(a.manifest.Chunks())
+	for i := range a.manifest.Chunks() {
+		if !a.have.has(i) {
 			w.set(i)
 		}
 	}
@@ -120,7 +196,7 @@ func (a *Assembler) Size() (int64, error) {
 	m := &a.manifest
 	switch {
 	case a.missing > 0:
-		return 0, fmt.Errorf("%w: %d of %d", ErrIncomplete, a.missing, m.Parts())
+		return 0, fmt.Errorf("%w: %d of %d", ErrIncomplete, a.missing, m.Chunks())
 	case !m.Padded:
 		return m.Size, nil
 	case a.tail.size > uint64(m.Size-trailerSize) || splitter.Padme(a.tail.size+trailerSize) != uint64(m.Size) ||
@@ -148,8 +224,8 @@ func (t *tail) look(payload []byte, off, total int64) {
 	}
 }
 
-// A bitmap has one bit for each part, the first in the lowest bit of the first
-// byte. Bits behind the last part are 0.
+// A bitmap has one bit for each chunk, the first in the lowest bit of the first
+// byte. Bits behind the last chunk are 0.
 type bitmap []byte
 
 func newBitmap(n int) bitmap { return make(bitmap, (n+7)/8) }
@@ -165,9 +241,9 @@ func (b bitmap) count() (n int) {
 	return n
 }
 
-// bytes is how much content the parts in b carry.
+// bytes is how much content the chunks in b have.
 func (b bitmap) bytes(m *Manifest) (total int64) {
-	for i := range m.Parts() {
+	for i := range m.Chunks() {
 		if b.has(i) {
 			_, n := m.span(i)
 			total += int64(n)
@@ -176,7 +252,7 @@ func (b bitmap) bytes(m *Manifest) (total int64) {
 	return total
 }
 
-// fits reports whether b may be a bitmap of n parts.
+// fits reports whether b may be a bitmap of n chunks.
 func (b bitmap) fits(n int) bool {
 	return len(b) == (n+7)/8 && (n%8 == 0 || b[len(b)-1]>>(n%8) == 0)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -14,12 +15,19 @@ import (
 )
 
 // TestAnyOrderAnySender: parts of two senders of one content, shuffled and some
-// twice, give the bytes.
+// twice, give the bytes, as soon as K of each chunk are there.
 func TestAnyOrderAnySender(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		o := Options{Private: seed%2 == 1}
-		data := random(r.IntN(40*chunk), seed)
+		if seed%3 > 0 {
+			o.N = 1 + r.IntN(8)
+			o.K = 1 + r.IntN(o.N)
+		}
+		if seed%5 == 0 {
+			o.ChunkSize = 4 * chunk // of two blocks
+		}
+		data := random(r.IntN(20*chunk), seed)
 		senders := []*Source{source(t, data, o), source(t, data, o)}
 		m := senders[0].Manifest()
 		var w memory
@@ -27,32 +35,117 @@ func TestAnyOrderAnySender(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for left := r.Perm(m.Parts()); len(left) > 0; {
+		came := make([]int, m.Chunks())
+		left := m.Chunks()
+		for _, i := range r.Perm(m.Parts()) {
 			for range 1 + r.IntN(2) {
-				if err := a.Add(part(t, senders[r.IntN(2)], left[0])); err != nil {
-					t.Fatal(seed, err)
+				if err := a.Add(part(t, senders[r.IntN(2)], i)); err != nil || !a.Has(i) {
+					t.Fatal(seed, i, err)
 				}
 			}
-			left = left[1:]
-			if a.Missing() != len(left) {
-				t.Fatal(seed, a.Missing(), len(left))
+			if came[i/m.N]++; came[i/m.N] == m.K {
+				left--
 			}
-			if _, err := a.Size(); (err == nil) != (len(left) == 0) || err != nil && !errors.Is(err, ErrIncomplete) {
+			if a.Missing() != left {
+				t.Fatal(seed, a.Missing(), left)
+			}
+			if _, err := a.Size(); (err == nil) != (left == 0) || err != nil && !errors.Is(err, ErrIncomplete) {
 				t.Fatal(seed, err)
 			}
 		}
 		if size, err := a.Size(); err != nil || !bytes.Equal(w.b[:size], data) {
 			t.Fatal(seed, size, err)
 		}
+		if a.waitingBytes != 0 || len(a.waiting) != 0 {
+			t.Fatal(seed, "parts wait for nothing", a.waitingBytes)
+		}
+	}
+}
+
+// TestWrongCode: shards that a sender committed to, but that no chunk has, are
+// refused, whichever of them come.
+func TestWrongCode(t *testing.T) {
+	data := random(chunk, 1)
+	s := source(t, data, Options{K: 2, N: 3})
+	m := &s.manifest
+	code, err := newCoder(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shards, err := code.split(m, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shards[2][5]++ // only the parity
+	s.shards[0][2] = leafHash(shards[2])
+	s.tree[0][0] = m.leafOf(s.shards[0])
+	m.Root = s.tree[0][0]
+	forged := make([][]byte, 3)
+	for i := range forged {
+		b := appendPartHead(nil, m, i)
+		for _, h := range s.shards[0] {
+			b = append(b, h[:]...)
+		}
+		forged[i] = append(b, shards[i]...)
+		if _, err := ParsePart(forged[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pair := range [][2]int{{0, 1}, {1, 2}, {2, 0}} {
+		var w memory
+		a, err := NewAssembler(*m, &w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Add(forged[pair[0]]); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Add(forged[pair[1]]); !errors.Is(err, ErrPart) || len(w.b) > 0 || a.Missing() != 1 {
+			t.Errorf("%v: %v", pair, err)
+		}
+	}
+}
+
+// TestWaitingIsBounded: parts that no others follow hold no more memory than they may.
+func TestWaitingIsBounded(t *testing.T) {
+	s := source(t, make([]byte, 34<<20), Options{K: 2, N: 2, ChunkSize: MaxChunk})
+	m := s.Manifest()
+	a, err := NewAssembler(m, &memory{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for i := 0; i < m.Parts(); i += 2 {
+		if err := a.Add(part(t, s, i)); errors.Is(err, ErrWaiting) {
+			refused++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.waitingBytes > maxWaiting || refused != 2 {
+		t.Fatal(a.waitingBytes, refused)
+	}
+	for i := 1; i < m.Parts(); i += 2 { // their others make room
+		if err := errors.Join(a.Add(part(t, s, i)), a.Add(part(t, s, i-1))); err != nil && i < 64 {
+			t.Fatal(i, err)
+		}
+	}
+	if a.Missing() != 0 {
+		t.Fatal(a.Missing())
 	}
 }
 
 // TestForgedParts: each byte of a part matters, as do its length, its place and its
 // blob; nothing of a forged one is written.
 func TestForgedParts(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testForgedParts(t, Options{}) })
+	t.Run("coded", func(t *testing.T) { testForgedParts(t, Options{K: 1, N: 1}); testForgedParts(t, Options{K: 2, N: 3}) })
+}
+
+func testForgedParts(t *testing.T, o Options) {
 	data := random(5*chunk+99, 1)
-	s := source(t, data, Options{})
-	other := source(t, random(5*chunk+99, 2), Options{})
+	s := source(t, data, o)
+	other := source(t, random(5*chunk+99, 2), o)
 	for i := range s.Manifest().Parts() {
 		good := part(t, s, i)
 		forged := map[string][]byte{
@@ -63,16 +156,16 @@ func TestForgedParts(t *testing.T) {
 			"other":     part(t, other, i),
 			"mixed":     append(bytes.Clone(good[:manifestSize]), part(t, other, i)[manifestSize:]...),
 		}
-		for _, at := range []int{0, 1, 2, 3, 10, 11, 42, 43, 46, partHead, partHead + 31, len(good) - 1, len(good) / 2} {
+		for _, at := range []int{0, 1, 2, 3, 10, 11, 42, 43, 48, partHead, partHead + 31, len(good) - 1, len(good) / 2} {
 			b := bytes.Clone(good)
 			b[at] ^= 1
-			forged["bit "+string(rune('0'+at%10))+" of "+ID(sha256.Sum256(b)).String()[:8]] = b
+			forged[fmt.Sprint("bit of byte ", at)] = b
 		}
 		for j := range s.Manifest().Parts() {
 			if j != i {
 				b := bytes.Clone(good)
 				binary.BigEndian.PutUint32(b[manifestSize:], uint32(j))
-				forged["index "+string(rune('0'+j))] = b
+				forged[fmt.Sprint("index ", j)] = b
 			}
 		}
 		for name, b := range forged {
@@ -82,7 +175,7 @@ func TestForgedParts(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = a.Add(b)
-			if !Final(err) || len(w.b) > 0 || a.Missing() != 6 {
+			if !errors.Is(err, ErrPart) && !errors.Is(err, ErrManifest) && !errors.Is(err, ErrOtherBlob) || len(w.b) > 0 || a.Missing() != 6 {
 				t.Errorf("part %d, %s: %v, %d bytes written", i, name, err, len(w.b))
 			}
 		}

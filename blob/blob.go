@@ -49,8 +49,11 @@ var (
 	ErrIncomplete = errors.New("parts are missing")
 	// ErrProtocol reports a peer that does not speak the protocol of blobs.
 	ErrProtocol = errors.New("the peer does not follow the blob protocol")
-	// ErrBusy reports a path to which another transfer of this process writes.
-	ErrBusy = errors.New("another transfer writes to this file")
+	// ErrWaiting reports parts of too many chunks that wait for others of theirs.
+	ErrWaiting = errors.New("too many chunks are begun: add the other parts of those first, then this one again")
+	// ErrBusy reports a file to which another transfer of the receiver's process
+	// writes: perhaps an earlier one, whose conn has broken without its knowing.
+	ErrBusy = errors.New("another transfer writes to the same file: try again when it has ended")
 	// ErrRefused reports a receiver that doesn't want the blob.
 	ErrRefused = errors.New("the receiver refused the blob")
 	// ErrReceiver reports a receiver that could not store the blob, for want of
@@ -109,6 +112,11 @@ type Options struct {
 	// between MinChunk and MaxChunk. 0 means 256 KiB, or what keeps the number of
 	// chunks below 65,536. For senders.
 	ChunkSize int
+	// K and N divide each chunk into N parts, any K of which give it, for parts
+	// that wait at mailboxes of which some may go. 0 and 0 mean that a part is a
+	// chunk; K = 1 makes N copies. N is at most splitter.MaxMinPaths. Over a conn
+	// K parts of each chunk are sent. For senders.
+	K, N int
 	// Private pads the content so that its size says little (Padmé: at most 12 %,
 	// less for large blobs). The true size is inside. For senders.
 	Private bool

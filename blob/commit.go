@@ -50,27 +50,27 @@ func (f *File) check(ctx context.Context) error {
 	m := &a.manifest
 	a.tail = tail{}
 	b := make([]byte, min(int64(m.ChunkSize), m.Size))
-	for i := range m.Parts() {
+	for i := range m.Chunks() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		off, n := m.span(i)
 		f.o.progress(Checking, off+int64(n), m.Size)
-		if err := f.read(b[:n], off); err != nil || leafHash(b[:n]) != a.leaves[i] {
+		if !f.holds(b[:n], off, a.leaves[i]) {
 			a.drop(i)
 			continue
 		}
 		a.look(i, b[:n])
 	}
 	if a.missing == 0 && newTree(a.leaves).root() != m.Root {
-		for i := range m.Parts() {
+		for i := range m.Chunks() {
 			if !f.proved.has(i) {
 				a.drop(i)
 			}
 		}
 	}
 	if a.missing > 0 {
-		return errors.Join(fmt.Errorf("%w: %d of %d were damaged on disk", ErrIncomplete, a.missing, m.Parts()), f.rewrite())
+		return errors.Join(fmt.Errorf("%w: %d of %d were damaged on disk", ErrIncomplete, a.missing, m.Chunks()), f.rewrite())
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (f *File) open(ctx context.Context, m Manifest) (err error) {
 	if err != nil {
 		return err
 	}
-	f.proved = newBitmap(m.Parts())
+	f.proved = newBitmap(m.Chunks())
 	if records == nil {
 		if f.a, err = f.existing(ctx, m); f.a != nil || err != nil {
 			f.done = err == nil
@@ -110,7 +110,7 @@ func (f *File) existing(ctx context.Context, m Manifest) (*Assembler, error) {
 	if err != nil || !st.Mode().IsRegular() || paddedSize(st.Size(), m.Padded) != m.Size {
 		return nil, nil
 	}
-	s, err := NewSource(ctx, r, st.Size(), Options{ChunkSize: m.ChunkSize, Private: m.Padded, Progress: f.o.Progress})
+	s, err := NewSource(ctx, r, st.Size(), Options{ChunkSize: m.ChunkSize, K: m.K, N: m.N, Private: m.Padded, Progress: f.o.Progress})
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -121,7 +121,7 @@ func (f *File) existing(ctx context.Context, m Manifest) (*Assembler, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range m.Parts() {
+	for i := range m.Chunks() {
 		a.mark(i, s.tree[0][i])
 	}
 	a.tail = tail{size: uint64(st.Size())}
@@ -139,7 +139,7 @@ func readRecords(path string, m *Manifest) (map[int]hash, error) {
 		return nil, err
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, int64(manifestSize+m.Parts()*recordSize)))
+	b, err := io.ReadAll(io.LimitReader(r, int64(manifestSize+m.Chunks()*recordSize)))
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func parseRecords(b []byte, m *Manifest) map[int]hash {
 	records := make(map[int]hash)
 	for b = b[manifestSize:]; len(b) >= recordSize; b = b[recordSize:] {
 		i := binary.BigEndian.Uint32(b)
-		if int64(i) >= int64(m.Parts()) {
+		if int64(i) >= int64(m.Chunks()) {
 			break
 		}
 		records[int(i)] = hash(b[4:recordSize])
@@ -165,13 +165,13 @@ func parseRecords(b []byte, m *Manifest) map[int]hash {
 func (f *File) verify(ctx context.Context, records map[int]hash) error {
 	m := &f.a.manifest
 	b := make([]byte, min(int64(m.ChunkSize), m.Size))
-	for i := range m.Parts() {
+	for i := range m.Chunks() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		leaf, ok := records[i]
 		off, n := m.span(i)
-		if ok && f.read(b[:n], off) == nil && leafHash(b[:n]) == leaf {
+		if ok && f.holds(b[:n], off, leaf) {
 			f.a.mark(i, leaf)
 			f.a.look(i, b[:n])
 		}
@@ -182,11 +182,13 @@ func (f *File) verify(ctx context.Context, records map[int]hash) error {
 	return nil
 }
 
-func (f *File) read(b []byte, off int64) error {
-	if n, err := f.part.ReadAt(b, off); n < len(b) {
-		return fmt.Errorf("reading back %d bytes at %d: %w", len(b), off, err)
+// holds reads b from off, and reports whether that is the chunk with that leaf.
+func (f *File) holds(b []byte, off int64, leaf hash) bool {
+	if n, _ := f.part.ReadAt(b, off); n < len(b) {
+		return false // whatever the reason, it isn't there
 	}
-	return nil
+	got, _, err := f.a.code.leaf(&f.a.manifest, b)
+	return err == nil && got == leaf
 }
 
 // rewrite replaces the .have file by one that says what is there, and leaves it open
@@ -197,8 +199,8 @@ func (f *File) rewrite() error {
 	}
 	name := f.path + haveSuffix
 	b := f.a.manifest.append(nil)
-	for i := range f.a.manifest.Parts() {
-		if f.a.Has(i) {
+	for i := range f.a.manifest.Chunks() {
+		if f.a.have.has(i) {
 			b = appendRecord(b, i, f.a.leaves[i])
 		}
 	}
@@ -220,17 +222,17 @@ func appendRecord(b []byte, i int, leaf hash) []byte {
 // keep is the Assembler's: a chunk is in its place.
 func (f *File) keep(i int, leaf hash) error {
 	if _, err := f.have.WriteAt(appendRecord(nil, i, leaf), f.end); err != nil {
-		return fmt.Errorf("recording part %d: %w", i, err)
+		return fmt.Errorf("recording chunk %d: %w", i, err)
 	}
 	f.end += int64(recordSize)
 	f.proved.set(i)
 	return nil
 }
 
-// Missing is the number of parts that have yet to come.
+// Missing is the number of chunks that are not there yet.
 func (f *File) Missing() int { return f.a.Missing() }
 
-// Has reports whether part i has come.
+// Has reports whether part i has come or is no longer needed.
 func (f *File) Has(i int) bool { return f.a.Has(i) }
 
 // Add checks a part and writes its payload; see [Assembler.Add].

@@ -6,7 +6,7 @@ import (
 )
 
 func FuzzManifest(f *testing.F) {
-	for _, o := range []Options{{}, {Private: true}} {
+	for _, o := range []Options{{}, {Private: true}, {K: 2, N: 3}} {
 		m := source(f, random(3*chunk+1, 1), o).Manifest()
 		b, err := m.MarshalBinary()
 		if err != nil {
@@ -27,7 +27,7 @@ func FuzzManifest(f *testing.F) {
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%x\n%x %v", b, again, err)
 		}
-		if n := m.Parts(); n < 1 || n > MaxChunks {
+		if n := m.Chunks(); n < 1 || n > MaxChunks {
 			t.Fatal(n)
 		}
 	})
@@ -39,14 +39,14 @@ func FuzzPart(f *testing.F) {
 		f.Add(part(f, source(f, data, Options{Private: true}), 0))
 	}
 	f.Add(part(f, source(f, random(2*chunk+3, 1), Options{}), 2))
+	f.Add(part(f, source(f, random(2*chunk+3, 1), Options{K: 2, N: 3}), 8))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePart(b)
 		if err != nil {
 			return
 		}
-		_, n := p.Manifest.span(p.Index)
 		again := appendPartHead(nil, &p.Manifest, p.Index)
-		again = append(again, b[partHead:len(b)-n]...) // the path, which only a preimage could change
+		again = append(again, b[partHead:len(b)-len(p.Payload)]...) // the path, which only a preimage could change
 		if again = append(again, p.Payload...); !bytes.Equal(again, b) {
 			t.Fatal("decoded and encoded, it is another")
 		}
@@ -81,7 +81,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add(appendRecord(appendRecord(bytes.Clone(b), 3, s.tree[0][3]), 11, hash{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for i := range parseRecords(b, &m) {
-			if i < 0 || i >= m.Parts() {
+			if i < 0 || i >= m.Chunks() {
 				t.Fatal(i)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 )
 
 // Receive takes the blob that a peer sends over conn and writes its content to w.
@@ -25,9 +26,11 @@ func Receive(ctx context.Context, conn net.Conn, w io.WriterAt, o Options) (Info
 }
 
 // Receive takes over conn the parts that a still lacks: it is [Receive] for what
-// has been begun, by an earlier conn or by Add. It takes no other blob.
+// has been begun, by an earlier conn or by Add. It takes no other blob. Parts that wait for
+// others of their chunk are given up, since the chunk comes whole.
 func (a *Assembler) Receive(ctx context.Context, conn net.Conn, o Options) (Info, error) {
-	o.Want, o.MaxSize = a.manifest.ID(), a.manifest.Size
+	o.Want, o.MaxSize = a.manifest.ID(), max(1, a.manifest.Size)
+	a.waiting, a.waitingBytes = make(map[int][][]byte), 0 // the conn brings whole chunks
 	return receive(ctx, conn, o, func(Manifest) (*sink, error) {
 		return &sink{Assembler: a, finish: a.whole}, nil
 	})
@@ -95,12 +98,14 @@ func receive(ctx context.Context, conn net.Conn, o Options, open func(Manifest) 
 	case err != nil:
 		_, _ = conn.Write(refusal(err).append(nil)) // err says more than why it could not be told
 	default:
-		_, err = conn.Write([]byte{replyDone})
+		if _, err = conn.Write([]byte{replyDone}); err != nil {
+			err = connError{err} // the sender will ask again
+		}
 	}
 	return info, err
 }
 
-// A connError is the conn's, so that there is nobody left to tell.
+// A connError is the conn's, so that there is nobody left to tell. See Broken.
 type connError struct{ error }
 
 func (e connError) Unwrap() error { return e.error }
@@ -137,7 +142,7 @@ func (s *sink) fill(conn net.Conn, o Options, info *Info) error {
 }
 
 // round asks once for all that is missing, and takes it. The sender answers in the
-// order of the parts, so each one's head is known before it comes.
+// order of the chunks, so each part's head is known before it comes.
 func (s *sink) round(conn net.Conn, o Options, info *Info, part *[]byte) error {
 	m := &s.manifest
 	want := s.wanted()
@@ -145,28 +150,37 @@ func (s *sink) round(conn net.Conn, o Options, info *Info, part *[]byte) error {
 		return connError{err}
 	}
 	o.progress(Transferring, s.done, m.Size)
-	for i := range m.Parts() {
+	for i := range m.Chunks() {
 		if !want.has(i) {
 			continue
 		}
-		*part = append(appendPartHead((*part)[:0], m, i), make([]byte, m.restOf(i))...)
-		b := *part
-		var head [partHead]byte
-		if _, err := io.ReadFull(conn, head[:]); err != nil {
-			return connError{broken(err)}
-		}
-		if !bytes.Equal(head[:], b[:partHead]) {
-			return fmt.Errorf("%w: part %d does not begin as it must", ErrProtocol, i)
-		}
-		if _, err := io.ReadFull(conn, b[partHead:]); err != nil {
-			return connError{broken(err)}
-		}
-		if err := s.Add(b); err != nil {
-			return err
+		for shard := range m.K {
+			if err := readPart(conn, m, i*m.N+shard, part); err != nil {
+				return err
+			}
+			if err := s.Add(*part); err != nil {
+				return err
+			}
 		}
 		_, n := m.span(i)
 		info.Carried += int64(n)
 		o.progress(Transferring, s.done, m.Size)
+	}
+	return nil
+}
+
+// readPart reads part i, which must be the next, into *part.
+func readPart(conn net.Conn, m *Manifest, i int, part *[]byte) error {
+	b := slices.Grow((*part)[:0], m.partSize(i))[:m.partSize(i)]
+	*part = b
+	if _, err := io.ReadFull(conn, b[:partHead]); err != nil {
+		return connError{broken(err)}
+	}
+	if !bytes.Equal(b[:partHead], appendPartHead(nil, m, i)) {
+		return fmt.Errorf("%w: part %d does not begin as it must", ErrProtocol, i)
+	}
+	if _, err := io.ReadFull(conn, b[partHead:]); err != nil {
+		return connError{broken(err)}
 	}
 	return nil
 }

@@ -26,8 +26,9 @@ func Send(ctx context.Context, conn net.Conn, src io.ReaderAt, size int64, o Opt
 // After an error the conn is good only to be closed, which is the caller's to do;
 // after success it is as it was.
 //
-// Errors that another try won't mend wrap *SizeError, ErrRefused, ErrChanged or
-// ErrProtocol; see [Final].
+// Errors wrap what the receiver says (*SizeError, ErrRefused, ErrReceiver, ErrBusy),
+// ErrProtocol, ErrChanged, the error of reading the content, or the conn's: see
+// [Broken].
 func (s *Source) Send(ctx context.Context, conn net.Conn, o Options) (Info, error) {
 	t := &sending{Source: s, conn: conn, o: o, wants: make(chan bitmap, maxRounds)}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })
@@ -48,19 +49,12 @@ var past = time.Unix(1, 0)
 // lastWord is how long a sender whose conn broke waits for the receiver's reason.
 const lastWord = 2 * time.Second
 
-// Final reports whether err, of Send or Receive, would come again however often the
-// transfer is tried: what is offered is not wanted, or one of the ends does not
-// follow the protocol. A conn that broke and a full disk are not final.
-func Final(err error) bool {
-	if _, ok := errors.AsType[*SizeError](err); ok {
-		return true
-	}
-	for _, is := range []error{ErrRefused, ErrChanged, ErrProtocol, ErrManifest, ErrPart, ErrOtherBlob} {
-		if errors.Is(err, is) {
-			return true
-		}
-	}
-	return false
+// Broken reports whether err, of Send or Receive, is the conn's, which another conn
+// may mend; the transfer then goes on from what the receiver has. All other errors are
+// what one of the ends has to say.
+func Broken(err error) bool {
+	_, ok := errors.AsType[connError](err)
+	return ok
 }
 
 // A sending is one call of Send.
@@ -93,10 +87,15 @@ func (t *sending) run() error {
 	if t.lost != nil && errors.Is(err, os.ErrDeadlineExceeded) { // read stopped the writer
 		err = t.lost
 	}
-	for _, err := range []error{local, t.word, err, t.lost} {
-		if err != nil {
-			return err
-		}
+	switch {
+	case local != nil:
+		return local
+	case t.word != nil:
+		return t.word
+	case err != nil:
+		return connError{err}
+	case t.lost != nil:
+		return connError{t.lost}
 	}
 	return nil
 }
@@ -137,15 +136,17 @@ func (t *sending) write() (local, err error) {
 	for want := range t.wants {
 		done := total - want.bytes(&t.manifest)
 		t.o.progress(Transferring, done, total)
-		for i := range t.manifest.Parts() {
+		for i := range t.manifest.Chunks() {
 			if !want.has(i) {
 				continue
 			}
-			if t.part, err = t.AppendPart(t.part[:0], i); err != nil {
-				return err, nil
-			}
-			if _, err := t.conn.Write(t.part); err != nil {
-				return nil, err
+			for shard := range t.manifest.K {
+				if t.part, err = t.AppendPart(t.part[:0], i*t.manifest.N+shard); err != nil {
+					return err, nil
+				}
+				if _, err := t.conn.Write(t.part); err != nil {
+					return nil, err
+				}
 			}
 			_, n := t.manifest.span(i)
 			done += int64(n)

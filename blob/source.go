@@ -14,6 +14,7 @@ type Source struct {
 	manifest Manifest
 	content  content
 	tree     tree
+	shards   [][]hash // of each chunk; nil when a part is a chunk
 }
 
 // NewSource reads size bytes of src once, and commits to them. src must not change
@@ -29,12 +30,19 @@ func NewSource(ctx context.Context, src io.ReaderAt, size int64, o Options) (*So
 	if m.ChunkSize == 0 {
 		m.ChunkSize = chunkFor(m.Size)
 	}
+	if m.K, m.N = o.K, o.N; m.K == 0 && m.N == 0 {
+		m.K, m.N = 1, 1
+	}
 	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("blob: %w", err)
+	}
+	code, err := newCoder(m)
+	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
 	s.content = content{src, size, m}
 
-	leaves := make([]hash, m.Parts())
+	leaves := make([]hash, m.Chunks())
 	b := make([]byte, min(int64(m.ChunkSize), m.Size))
 	for i := range leaves {
 		if ctx.Err() != nil {
@@ -44,7 +52,14 @@ func NewSource(ctx context.Context, src io.ReaderAt, size int64, o Options) (*So
 		if err := s.content.read(b[:n], off); err != nil {
 			return nil, fmt.Errorf("blob: %w", err)
 		}
-		leaves[i] = leafHash(b[:n])
+		leaf, shards, err := code.leaf(m, b[:n])
+		if err != nil {
+			return nil, fmt.Errorf("blob: %w", err)
+		}
+		leaves[i] = leaf
+		if m.coded() {
+			s.shards = append(s.shards, shards)
+		}
 		o.progress(Hashing, off+int64(n), m.Size)
 	}
 	s.tree = newTree(leaves)
@@ -74,16 +89,45 @@ func (s *Source) AppendPart(dst []byte, i int) ([]byte, error) {
 	if i < 0 || i >= m.Parts() {
 		return dst, fmt.Errorf("blob: part %d of %d", i, m.Parts())
 	}
-	off, n := m.span(i)
-	part := slices.Grow(dst, partHead+m.restOf(i))
-	part = s.tree.appendPath(appendPartHead(part, m, i), i)
+	chunk, shard := i/m.N, i%m.N
+	off, n := m.span(chunk)
+	part := appendPartHead(slices.Grow(dst, m.partSize(i)), m, i)
+	if m.coded() {
+		return s.appendShard(dst, part, chunk, shard)
+	}
+	part = s.tree.appendPath(part, chunk)
 	part = part[:len(part)+n]
 	payload := part[len(part)-n:]
 	if err := s.content.read(payload, off); err != nil {
 		return dst, fmt.Errorf("blob: %w", err)
 	}
-	if leafHash(payload) != s.tree[0][i] {
-		return dst, fmt.Errorf("blob: chunk %d: %w", i, ErrChanged)
+	if leafHash(payload) != s.tree[0][chunk] {
+		return dst, fmt.Errorf("blob: chunk %d: %w", chunk, ErrChanged)
 	}
 	return part, nil
+}
+
+// appendShard goes on with a part whose head is in part; dst is for errors.
+func (s *Source) appendShard(dst, part []byte, chunk, shard int) ([]byte, error) {
+	m := &s.manifest
+	off, n := m.span(chunk)
+	b := make([]byte, n)
+	if err := s.content.read(b, off); err != nil {
+		return dst, fmt.Errorf("blob: %w", err)
+	}
+	code, err := newCoder(m)
+	if err != nil {
+		return dst, fmt.Errorf("blob: %w", err)
+	}
+	shards, err := code.split(m, b)
+	if err != nil {
+		return dst, fmt.Errorf("blob: %w", err)
+	}
+	if leafHash(shards[shard]) != s.shards[chunk][shard] {
+		return dst, fmt.Errorf("blob: chunk %d: %w", chunk, ErrChanged)
+	}
+	for _, h := range s.shards[chunk] {
+		part = append(part, h[:]...)
+	}
+	return append(s.tree.appendPath(part, chunk), shards[shard]...), nil
 }

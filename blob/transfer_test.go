@@ -17,16 +17,18 @@ var sizes = []int{0, 1, chunk - 1, chunk, chunk + 1, 2 * chunk, 3*chunk + 7, 20*
 
 func TestRoundTrip(t *testing.T) {
 	for _, size := range sizes {
-		for _, private := range []bool{false, true} {
-			t.Run(fmt.Sprint(size, private), func(t *testing.T) {
+		for _, o := range []Options{{}, {Private: true}, {K: 2, N: 3}, {K: 1, N: 2}, {K: 3, N: 3, Private: true}} {
+			t.Run(fmt.Sprint(size, o.Private, o.K, o.N), func(t *testing.T) {
+				private := o.Private
 				data := random(size, 1)
 				var stages [4]int64
-				o := Options{ChunkSize: chunk, Private: private, Progress: func(s Stage, done, total int64) {
+				o.ChunkSize = chunk
+				o.Progress = func(s Stage, done, total int64) {
 					if done < stages[s] || done > total {
 						t.Errorf("%v: %d after %d, of %d", s, done, stages[s], total)
 					}
 					stages[s] = done
-				}}
+				}
 				var w memory
 				out := transfer(t,
 					func(ctx context.Context, c net.Conn) (Info, error) {
@@ -118,7 +120,7 @@ func TestResume(t *testing.T) {
 				l := link.New(link.Config{})
 				a, b := l.Pipe(nil, nil).Conns()
 				out := over(t, a, &cutter{b, l, at}, sender(s), toFile(path, Options{}))
-				if out.sendErr == nil || out.receiver == nil || Final(out.sendErr) || Final(out.receiver) {
+				if out.sendErr == nil || out.receiver == nil || !Broken(out.sendErr) || !Broken(out.receiver) {
 					t.Fatalf("cut at %d: sender %v, receiver %v", at, out.sendErr, out.receiver)
 				}
 				if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

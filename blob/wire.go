@@ -12,7 +12,7 @@ import (
 //
 //	sender    "SMbl" manifest
 //	receiver  reply
-//	sender    after a want: the parts wanted, by index
+//	sender    after a want: the first K parts of each chunk wanted, by index
 //	receiver  reply, and so on, until one that is not a want
 //
 // A receiver wants once, as a rule; again when what it believed to have from an
@@ -20,11 +20,12 @@ import (
 // manifest, which the receiver accepts or refuses before it takes any memory.
 //
 //	reply     1 byte  rest
-//	want      1       a bitmap of (parts+7)/8 bytes: the first part in the lowest bit
+//	want      1       a bitmap of (chunks+7)/8 bytes: the first chunk in the lowest bit
 //	done      2       none: the receiver has it all, and has checked it
 //	too large 3       8 bytes: the largest size that it takes
 //	refused   4       none: it doesn't want this blob, or not this sender
 //	failed    5       none: it could not store it
+//	busy      6       none: another transfer writes to the same file
 const (
 	magic = "SMbl"
 
@@ -33,6 +34,7 @@ const (
 	replyTooLarge = 3
 	replyRefused  = 4
 	replyFailed   = 5
+	replyBusy     = 6
 )
 
 // maxRounds is how often a receiver may want: enough for one that finds its
@@ -64,14 +66,14 @@ func readReply(r io.Reader, m *Manifest) (reply, error) {
 	}
 	a := reply{kind: b[0]}
 	switch a.kind {
-	case replyDone, replyRefused, replyFailed:
+	case replyDone, replyRefused, replyFailed, replyBusy:
 	case replyWant:
-		a.want = newBitmap(m.Parts())
+		a.want = newBitmap(m.Chunks())
 		if _, err := io.ReadFull(r, a.want); err != nil {
 			return a, broken(err)
 		}
-		if !a.want.fits(m.Parts()) || a.want.count() == 0 {
-			return a, fmt.Errorf("%w: it wants parts that don't exist, or none", ErrProtocol)
+		if !a.want.fits(m.Chunks()) || a.want.count() == 0 {
+			return a, fmt.Errorf("%w: it wants chunks that don't exist, or none", ErrProtocol)
 		}
 	case replyTooLarge:
 		if _, err := io.ReadFull(r, b[:]); err != nil {
@@ -91,12 +93,12 @@ func readReply(r io.Reader, m *Manifest) (reply, error) {
 // err is what a sender makes of a reply that ends the transfer.
 func (r reply) err(m *Manifest) error {
 	switch r.kind {
-	case replyDone:
-		return nil
 	case replyTooLarge:
 		return &SizeError{m.Size, r.max}
 	case replyFailed:
 		return ErrReceiver
+	case replyBusy:
+		return ErrBusy
 	}
 	return ErrRefused
 }
@@ -110,6 +112,9 @@ func refusal(err error) reply {
 		if errors.Is(err, is) {
 			return reply{kind: replyRefused}
 		}
+	}
+	if errors.Is(err, ErrBusy) {
+		return reply{kind: replyBusy}
 	}
 	return reply{kind: replyFailed}
 }

@@ -11,12 +11,10 @@ import (
 // cellBytes is a cell on the wire: 512 bytes sealed.
 const cellBytes = 512 + frameOverhead
 
-func shortest(rand.Source) splitter.Scheduler { return splitter.ShortestQueue{} }
-
 // plain is how a session without cells carries a page.
 func plain(name string, relays, k int) *defence {
 	return &defence{
-		name: name, relays: relays, k: k, scheduler: shortest,
+		name: name, relays: relays, k: k, scheduler: func(rand.Source) splitter.Scheduler { return splitter.EarliestCompletion{} },
 		ackBytes: 64 << 10, ackDelay: 5 * time.Millisecond,
 	}
 }

@@ -53,7 +53,7 @@ func load(d *defence, page []object, seed uint64) [][]sight {
 		s.links = append(s.links, link{delay: time.Duration(float64(delay) * logNormal(s.chance, 1, 0.05)), rate: rate})
 	}
 	for e := range s.ends {
-		s.ends[e] = newEnd(d, rand.NewPCG(seed, uint64(2+e)), rand.NewPCG(seed, uint64(4+e)))
+		s.ends[e] = newEnd(d, s.links, rand.NewPCG(seed, uint64(2+e)), rand.NewPCG(seed, uint64(4+e)))
 	}
 	s.browse()
 	return s.seen

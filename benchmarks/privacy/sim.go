@@ -3,6 +3,7 @@ package main
 import (
 	"container/heap"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/splitmesh/splitmesh/splitter"
@@ -43,25 +44,35 @@ type end struct {
 	owed      []int  // bytes received on each path and not acknowledged
 	ackArmed  []bool // whether a timer will acknowledge
 	backlog   int
+	unsent    []span    // what the backlog is, in order
 	messages  []message // written and not wholly arrived, in order
 	segments  []segment
-	arrived   int // segments of the other end that came in order
-	inOrder   int // bytes of theirs
+	shares    splitter.ShareWindow
+	ahead     []span // of the other end, arrived before its turn; in order
+	inOrder   int    // bytes of theirs
 	written   int
 }
 
 // A message is a request or a response: it ends at offset end of the lane.
 type message struct{ object, end int }
 
-// A segment is what one cell, one frame or one block carries.
-type segment struct{ bytes, shards int }
+// A span is bytes of the lane.
+type span struct{ at, n int }
 
-func newEnd(d *defence, splits, pads rand.Source) *end {
+// A segment is what one cell, one frame or one block carries. It is there when
+// so many shards of it are.
+type segment struct {
+	span
+	shards int
+}
+
+func newEnd(d *defence, links []link, splits, pads rand.Source) *end {
 	e := &end{
 		scheduler: d.scheduler(splits), owed: make([]int, d.relays), ackArmed: make([]bool, d.relays),
 	}
 	for i := range d.relays {
-		e.paths = append(e.paths, splitter.Path{ID: uint32(i), Window: window})
+		rtt := 2 * links[i].delay
+		e.paths = append(e.paths, splitter.Path{ID: uint32(i), Window: window, SRTT: rtt, MinRTT: rtt, Rate: links[i].rate})
 		e.ids = append(e.ids, uint32(i))
 	}
 	if d.machines != nil {
@@ -167,6 +178,7 @@ func (s *sim) frameSize(n int) int {
 func (s *sim) write(e, object, n int) {
 	end := s.ends[e]
 	end.backlog += n
+	end.unsent = append(end.unsent, span{end.written, n})
 	end.written += n
 	end.messages = append(end.messages, message{object, end.written})
 	s.schedule(e)
@@ -180,36 +192,67 @@ func (s *sim) schedule(e int) {
 		if s.d.cell > 0 {
 			most = s.d.cell - frameOverhead - innerOverhead
 		}
-		n := min(most, end.backlog)
 		if s.d.k > 0 {
-			if !s.block(e, n) {
+			if !s.block(e, most) {
 				return
 			}
 			continue
 		}
-		size := s.frameSize(n + innerOverhead)
-		i, _ := end.scheduler.Next(s.now, splitter.Job{Size: size, Backlog: end.backlog}, end.paths)
+		size := s.frameSize(min(most, end.backlog) + innerOverhead)
+		if s.d.cell == 0 { // Batched doesn't ask for it
+			for i := range end.paths {
+				end.paths[i].Carried = end.shares.Held(i)
+			}
+		}
+		i, ahead := end.scheduler.Next(s.now, splitter.Job{Size: size, Backlog: end.backlog}, end.paths)
 		if i < 0 {
 			return
 		}
-		end.backlog -= n
-		end.segments = append(end.segments, segment{bytes: n, shards: 1})
+		cut := end.take(ahead, most)
+		size = s.frameSize(cut.n + innerOverhead)
+		end.segments = append(end.segments, segment{span: cut, shards: 1})
+		end.shares.Sent(i, size)
 		end.paths[i].InFlight += size
-		s.send(e, i, size, event{segment: len(end.segments) - 1, n: most - n})
+		s.send(e, i, size, event{segment: len(end.segments) - 1, n: most - cut.n})
 	}
 }
 
+// take cuts at most so many bytes from the backlog, ahead bytes into it.
+func (e *end) take(ahead, most int) span {
+	i := 0
+	for ; i < len(e.unsent)-1 && ahead >= e.unsent[i].n; i++ {
+		ahead -= e.unsent[i].n
+	}
+	whole := e.unsent[i]
+	ahead = min(ahead, whole.n-1)
+	cut := span{whole.at + ahead, min(most, whole.n-ahead)}
+	if i == 0 && ahead == 0 { // a cell may take the end of one message and the start of the next
+		for e.unsent = e.unsent[1:]; cut.n < most && len(e.unsent) > 0 && e.unsent[0].at == whole.at+whole.n; e.unsent = e.unsent[1:] {
+			whole.n += e.unsent[0].n
+			cut.n = min(most, whole.n)
+		}
+		if cut.n < whole.n {
+			e.unsent = slices.Insert(e.unsent, 0, span{cut.at + cut.n, whole.n - cut.n})
+		}
+	} else {
+		rest := []span{{whole.at, ahead}, {cut.at + cut.n, whole.n - ahead - cut.n}}
+		rest = slices.DeleteFunc(rest, func(s span) bool { return s.n == 0 })
+		e.unsent = slices.Replace(e.unsent, i, i+1, rest...)
+	}
+	e.backlog -= cut.n
+	return cut
+}
+
 // block sends a shard of a block by every path, once all of them have room.
-func (s *sim) block(e, n int) bool {
+func (s *sim) block(e, most int) bool {
 	end := s.ends[e]
-	size := (n+s.d.k-1)/s.d.k + shardOverhead + innerOverhead + frameOverhead
+	size := (min(most, end.backlog)+s.d.k-1)/s.d.k + shardOverhead + innerOverhead + frameOverhead
 	for i := range end.paths {
 		if !end.paths[i].Open(size) {
 			return false
 		}
 	}
-	end.backlog -= n
-	end.segments = append(end.segments, segment{bytes: n, shards: s.d.k})
+	end.segments = append(end.segments, segment{span: end.take(0, most), shards: s.d.k})
 	for i := range end.paths {
 		end.paths[i].InFlight += size
 		s.send(e, i, size, event{segment: len(end.segments) - 1})
@@ -258,10 +301,14 @@ func (s *sim) receive(ev event) {
 	}
 	s.owe(ev.e, ev.path, ev.size)
 	s.tell(ev.e, padding.Event{Kind: padding.NormalReceived, Path: uint32(ev.path), Bytes: ev.size})
-	peer.segments[ev.segment].shards--
-	for end.arrived < len(peer.segments) && peer.segments[end.arrived].shards <= 0 {
-		end.inOrder += peer.segments[end.arrived].bytes
-		end.arrived++
+	g := &peer.segments[ev.segment]
+	if g.shards--; g.shards == 0 {
+		i, _ := slices.BinarySearchFunc(end.ahead, g.at, func(s span, at int) int { return s.at - at })
+		end.ahead = slices.Insert(end.ahead, i, g.span)
+	}
+	for len(end.ahead) > 0 && end.ahead[0].at == end.inOrder {
+		end.inOrder += end.ahead[0].n
+		end.ahead = end.ahead[1:]
 	}
 	for len(peer.messages) > 0 && peer.messages[0].end <= end.inOrder {
 		m := peer.messages[0]

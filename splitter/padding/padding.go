@@ -103,10 +103,11 @@ type Config struct {
 	Source rand.Source
 }
 
-// The defaults of Config. Both ends count the bytes of both directions: a tenth
-// at each is a fifth in all.
+// The defaults of Config. Both ends count the bytes of both directions: a
+// twentieth at each is a tenth in all. What cells themselves take more than
+// long frames do (docs/adr/0012-unlinkability.md) comes on top.
 const (
-	DefaultMaxFraction = 0.1
+	DefaultMaxFraction = 0.05
 	DefaultAllowance   = 16 << 10
 	defaultCellBytes   = 536
 )

@@ -121,6 +121,16 @@ func TestBudgetStopsAndBeginsAgain(t *testing.T) {
 	}
 }
 
+// What one machine has scheduled is no longer there for another.
+func TestBudgetCountsWhatIsScheduled(t *testing.T) {
+	m := burst(padding.SamePath)
+	f := framework(t, padding.Config{Machines: []padding.Machine{m, m, m}, CellBytes: 100, MaxFraction: 0.1, Allowance: 200})
+	got := f.Handle(start, padding.Event{Kind: padding.NormalSent, Path: 1, Bytes: 500}, []uint32{1}, nil)
+	if len(got) != 2 || got[0].Machine != 0 || got[1].Machine != 1 {
+		t.Fatalf("got %+v, want a cell each of machines 0 and 1, on a budget of 250 bytes", got)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	ok := padding.Dist{Max: 1}
 	with := func(change func(m *padding.Machine)) padding.Machine {

@@ -152,6 +152,10 @@ func (o *Opener) Next(secret *[32]byte, epoch uint32) error {
 // before the first.
 func (o *Opener) Packet() uint64 { return o.next - 1 }
 
+// Epoch returns the epoch of the frame that was opened last, and before the first
+// that in which the path began.
+func (o *Opener) Epoch() uint32 { return o.key.epoch }
+
 // Size returns how many bytes long the next frame is, header and tag included,
 // given exactly its first Peek bytes as they came. It checks all that these can
 // tell: version, type, epoch, sequence and the bounds of the length. They are

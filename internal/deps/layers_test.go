@@ -22,6 +22,7 @@ var layers = []struct {
 		"who a peer is depends on nothing that peers do"},
 	{"./frame", nil,
 		"a wire codec is bytes in, bytes out: it must stay possible to test it, and to use it, alone"},
+	{"./splitter/padding", nil, "when to pad is decided on times and counts alone"},
 	{"./splitter", []string{"./internal/buf"},
 		"which path carries a byte is decided without knowing how it is sealed (frame) or kept alive (session)"},
 	{"./transport/...", []string{"./transport/...", "./identity/...", "./internal/buf"},
@@ -30,14 +31,17 @@ var layers = []struct {
 		"where a peer is, is a fact that outlives any session with it"},
 	{"./internal/handshake", []string{"./identity", "./frame", "./internal/buf"},
 		"one handshake serves every path, so it knows neither transports nor sessions"},
+	{"./internal/rekey", nil, "it works on bytes and secrets: sessions seal, and send what it says"},
+	{"./blob", []string{"./splitter", "./internal/buf"},
+		"a blob proves itself, whatever carried its parts"},
 	{"./internal/mux", []string{"./internal/buf"},
 		"streams run over any ordered pipe; a lane is one"},
-	{"./internal/session", []string{"./identity", "./frame", "./splitter", "./internal/buf", "./internal/handshake", "./internal/mux"},
+	{"./internal/session", []string{"./identity", "./frame", "./splitter", "./internal/buf", "./internal/handshake", "./internal/mux", "./internal/rekey", "./splitter/padding"},
 		"a session takes paths that somebody else has found and connected: it neither dials nor looks up"},
 	{"./mesh", []string{
 		"./identity", "./identity/keystore", "./frame", "./splitter", "./registry",
 		"./transport", "./transport/websocket", "./transport/internal/gate", "./transport/tcp",
-		"./internal/buf", "./internal/handshake", "./internal/mux", "./internal/session",
+		"./internal/buf", "./internal/handshake", "./internal/mux", "./internal/session", "./internal/rekey", "./splitter/padding", "./blob",
 	}, "the node composes the layers; directories and further adapters are values that its user hands to it"},
 	{module, nil, "the root package is the map, not a door"},
 }
@@ -97,7 +101,7 @@ var importers = []struct {
 		"it is a test suite"},
 	{"testing", []string{"./transport/transporttest", "./transport/internal/stall", "./registry/registrytest"}, []string{module + "/..."},
 		"importing it adds a test framework to every program; conformance suites are the exception, and nobody links them"},
-	{"math/rand/...", []string{"./splitter", "./transport/link", "./transport/memory", "./transport/transporttest", "./internal/session", "./mesh"}, []string{module + "/..."},
+	{"math/rand/...", []string{"./splitter", "./splitter/padding", "./transport/link", "./transport/memory", "./transport/transporttest", "./internal/session", "./mesh"}, []string{module + "/..."},
 		"what makes keys, nonces and identities must be crypto/rand; chance that needs no secrecy lives elsewhere"},
 	{"expvar", nil, nil, "it registers an HTTP handler in init"},
 	{"net/http/pprof", nil, nil, "it registers HTTP handlers in init"},
@@ -126,6 +130,8 @@ var sansIO = []struct{ dir, edge string }{
 	{"frame", ""},
 	{"splitter", ""},
 	{"internal/handshake", "run.go"},
+	{"internal/rekey", ""},
+	{"splitter/padding", ""},
 }
 
 func TestSansIO(t *testing.T) {

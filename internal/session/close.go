@@ -34,6 +34,7 @@ func (s *Session) fail(err error) {
 		l.drop()
 	}
 	s.pathlessSince = time.Time{}
+	s.keys.Close()
 	if s.timer != nil {
 		s.timer.Stop()
 	}

@@ -1,12 +1,14 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/splitmesh/splitmesh/internal/rekey"
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
@@ -18,6 +20,9 @@ const (
 	msgClose   = 3 // code 16, text
 	msgPolicy  = 4 // lane 8, class 8, purpose 8, k 8, n 8, minimum of paths 8, largest share in ten-thousandths 16
 	msgWant    = 5 // tokens that the dialler wants in place of those it wasted 8
+	msgWish    = 6 // for new keys, from who did not dial the session
+	msgPropose = 7 // new keys; see rekey
+	msgAccept  = 8 // likewise
 )
 
 const (
@@ -25,7 +30,7 @@ const (
 	policySize   = 8
 	maxTokens    = 16
 	maxCloseText = 256
-	maxMessage   = msgHeader + maxTokens*32
+	maxMessage   = msgHeader + rekey.MaxProposeSize
 )
 
 // A Token admits one path to a session.
@@ -77,6 +82,7 @@ type message struct {
 	class  splitter.Class
 	policy splitter.Policy
 	want   int
+	body   []byte // of a message about keys
 }
 
 // parseMessage reads the first message of p. It returns its size, or 0 when more
@@ -96,6 +102,9 @@ func parseMessage(p []byte) (m message, size int, err error) {
 	case m.kind == msgClose && n >= 2 && n <= 2+maxCloseText:
 	case m.kind == msgPolicy && n == policySize:
 	case m.kind == msgWant && n == 1:
+	case m.kind == msgWish && n == 0:
+	case m.kind == msgPropose && n >= rekey.MinProposeSize && n <= rekey.MaxProposeSize:
+	case m.kind == msgAccept && n >= rekey.MinAcceptSize && n <= rekey.MaxAcceptSize:
 	default:
 		return bad()
 	}
@@ -119,6 +128,8 @@ func parseMessage(p []byte) (m message, size int, err error) {
 		if m.want = int(body[0]); m.want == 0 || m.want > maxTokens {
 			return bad()
 		}
+	case msgPropose, msgAccept:
+		m.body = bytes.Clone(body)
 	case msgPolicy:
 		if err := m.parsePolicy(body); err != nil {
 			return m, 0, err

@@ -56,6 +56,13 @@ type lane struct {
 	policyEnd uint64
 	stats     LaneCounters
 
+	// Of a coded lane, whose segments are blocks.
+	coding sync.Once // settles the next two
+	scheme splitter.Scheme
+	blocks *splitter.Blocks // guarded by recvMu
+	owing  []*block         // that have shards to send, ascending; guarded by s.mu, like:
+	charge int              // what the receiver may be charged for our blocks
+
 	recvMu  sync.Mutex // guards the rest, and serialises delivery; taken before s.mu
 	reasm   splitter.Reassembler
 	deliver func([]byte, *buf.Buf)
@@ -89,6 +96,15 @@ func (l *lane) receive(offset uint64, p []byte, owner *buf.Buf) error {
 	if l.failed != nil {
 		return l.failed
 	}
+	if l.asked.Purpose.Coded() {
+		l.failed = violation("bytes on lane %d, which has shards", l.id)
+		return l.failed
+	}
+	return l.insert(offset, p, owner)
+}
+
+// insert puts bytes into the lane's order. recvMu is held.
+func (l *lane) insert(offset uint64, p []byte, owner *buf.Buf) error {
 	if err := l.reasm.Insert(offset, p, owner, l.deliver); err != nil {
 		l.failed = &ProtocolError{"lane data", err}
 		return l.failed
@@ -116,34 +132,65 @@ func (l *lane) toControl(p []byte, _ *buf.Buf) {
 
 // TryWrite implements mux.Output.
 func (l *lane) TryWrite(header *[12]byte, payload []byte, inline bool) (bool, error) {
-	b := buf.Get(dataHeader + len(header) + len(payload))
+	n := len(header) + len(payload)
+	s := l.s
+	if l.asked.Purpose.Coded() { // cutting is long work: not for naught, and not under the lock
+		s.lock()
+		ok, err := l.accepts(n)
+		s.mu.Unlock()
+		if !ok || err != nil {
+			return false, err
+		}
+	}
+	b := buf.Get(dataHeader + n)
 	copy(b.B[dataHeader:], header[:])
 	copy(b.B[dataHeader+len(header):], payload)
-	s := l.s
-	s.lock()
-	if s.err != nil {
-		defer s.mu.Unlock()
-		b.Release()
-		return false, s.err
+	var k *block
+	if l.asked.Purpose.Coded() {
+		var err error
+		if k, err = l.cut(b); err != nil {
+			b.Release()
+			return false, err
+		}
 	}
-	if err := s.enoughPaths(l); err != nil && l.policy.FailFast {
-		defer s.mu.Unlock()
+	s.lock()
+	if ok, err := l.accepts(n); !ok || err != nil {
+		s.mu.Unlock()
+		if k != nil {
+			k.release()
+		}
 		b.Release()
 		return false, err
 	}
-	if len(s.paths) == 0 || l.unsent >= maxUnsent || l.held >= maxHeld || len(l.segments) >= maxSegments {
-		l.starved = true
-		s.mu.Unlock()
-		b.Release()
-		return false, nil
-	}
 	l.pull()
-	l.push(b)
-	l.stats.SentBytes += uint64(len(header) + len(payload))
+	l.push(b, k)
+	l.stats.SentBytes += uint64(n)
 	s.schedule()
 	err := s.err
 	s.unlock(inline)
 	return err == nil, err
+}
+
+// accepts reports whether n bytes more may be written to the lane; if they may
+// later, the mux is told when. s.mu is held.
+func (l *lane) accepts(n int) (bool, error) {
+	s := l.s
+	if s.err != nil {
+		return false, s.err
+	}
+	if err := s.enoughPaths(l); err != nil && l.asked.FailFast {
+		return false, err
+	}
+	full := len(s.paths) == 0 || l.unsent >= maxUnsent || l.held >= maxHeld || len(l.segments) >= maxSegments
+	if !full && l.asked.Purpose.Coded() {
+		l.useScheme()
+		// A quarter is left for what the mux has to say.
+		full = l.charge+splitter.MostHeld(l.scheme, n) > laneIncomplete/4*3
+	}
+	if full {
+		l.starved = true
+	}
+	return !full, nil
 }
 
 // Wake implements mux.Output. It may run with the mux's locks held, so it only
@@ -172,8 +219,11 @@ func (l *lane) Wake() {
 // back for want of room, so a peer that makes us send them and acknowledges none
 // is cut off. s.mu is held.
 func (l *lane) pull() {
-	if !l.wakes.Swap(false) {
+	if len(l.s.paths) == 0 || !l.wakes.Swap(false) {
 		return
+	}
+	if l.asked.Purpose.Coded() {
+		l.useScheme()
 	}
 	for l.s.err == nil {
 		b := buf.Get(controlBatch)
@@ -182,7 +232,7 @@ func (l *lane) pull() {
 			b.Release()
 			return
 		}
-		l.push(b)
+		l.push(b, nil)
 		if l.held > maxHeld+maxControl {
 			l.s.fail(violation("it acknowledges none of %d bytes", l.held))
 		}
@@ -194,13 +244,16 @@ const controlBatch = 4 << 10
 
 // roomy reports whether a starved writer should try again. s.mu is held.
 func (l *lane) roomy() bool {
-	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/2 && l.held <= maxHeld-maxUnsent/2 && len(l.segments) < maxSegments
+	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/2 && l.held <= maxHeld-maxUnsent/2 && l.charge <= laneIncomplete/2 && len(l.segments) < maxSegments
 }
 
 // drop releases what the lane holds when the session is over. s.mu is held.
 func (l *lane) drop() {
 	for _, g := range l.segments {
+		if g.block != nil {
+			g.block.release()
+		}
 		g.b.Release()
 	}
-	l.segments, l.again, l.sent, l.held, l.unsent = nil, nil, 0, 0, 0
+	l.segments, l.again, l.owing, l.sent, l.held, l.unsent, l.charge = nil, nil, nil, 0, 0, 0, 0
 }

@@ -22,6 +22,7 @@ type pair struct {
 	accepted chan *Stream
 	ends     [2]chan error
 	next     uint32
+	taps     *taps // records what a writes, if not nil
 
 	mu    sync.Mutex
 	conns map[uint32][2]net.Conn
@@ -121,7 +122,7 @@ func (p *pair) join(t tester, relay int, ca, cb net.Conn) uint32 {
 func (p *pair) joinTCP(t tester, relay int) uint32 {
 	t.Helper()
 	ca, cb := tcpPipe(t)
-	return p.join(t, relay, ca, cb)
+	return p.join(t, relay, p.taps.tap(ca, relay, p.next+1), cb)
 }
 
 func tcpPipe(t tester) (net.Conn, net.Conn) {
@@ -149,6 +150,9 @@ func (p *pair) cut(id uint32) {
 	delete(p.conns, id)
 	p.mu.Unlock()
 	for _, c := range conns {
+		if tap, ok := c.(*tapConn); ok {
+			c = tap.Conn
+		}
 		if tc, ok := c.(*net.TCPConn); ok {
 			tc.SetLinger(0)
 		}

@@ -15,7 +15,7 @@ func (s *Session) say(message []byte) {
 	}
 	b := buf.Get(dataHeader + len(message))
 	copy(b.B[dataHeader:], message)
-	s.control.push(b)
+	s.control.push(b, nil)
 }
 
 // greet says what each end has to say first. s.mu is held.
@@ -88,6 +88,11 @@ func (s *Session) handleControl(m message) error {
 			return violation("%d tokens wanted by the end that issues them", m.want)
 		}
 		s.issueTokens(m.want)
+		s.schedule()
+	case msgWish, msgPropose, msgAccept:
+		if err := s.handleKeys(&m); err != nil {
+			return err
+		}
 		s.schedule()
 	case msgClose:
 		s.fail(&ClosedError{Peer: s.cfg.Peer, Remote: true, Code: m.code, Text: m.text})

@@ -10,6 +10,7 @@ import (
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/internal/rekey"
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
@@ -46,9 +47,14 @@ type path struct {
 	sealer *frame.Sealer
 	batch  batch
 
+	omu    sync.Mutex    // guards opener; taken after s.mu
+	opener *frame.Opener // nil once it failed
+
 	// All below is guarded by s.mu.
 	state     State
-	evacuated bool // late, and its bytes may go over others
+	evacuated bool       // late, and its bytes may go over others
+	epoch     uint32     // of the keys that we seal with
+	sealNext  *rekey.Key // to be sealed with from the next batch on, if not nil
 	cause     error
 	queue     []*segment // given to the path, not yet sealed; higher classes first
 	datagrams []*buf.Buf // likewise, and go before them

@@ -71,7 +71,12 @@ func (p *path) write() bool {
 	s.schedule()
 	size := 0
 	if p.state < Dead {
-		size = p.collect()
+		if err := p.switchKey(); err != nil {
+			p.kill(err, lost)
+		} else if size = p.collect(); size > 0 {
+			s.keys.Sealed(p.info.ID, len(p.batch.plain), size)
+			s.nextKeys()
+		}
 	}
 	s.unlock(false)
 	if size == 0 {
@@ -178,10 +183,10 @@ func (p *path) collect() int {
 
 // read is the path's reader. It takes frames until the path is dead, and never
 // waits for anything but the next byte from the network.
-func (p *path) read(opener *frame.Opener) {
+func (p *path) read() {
 	r := bufio.NewReaderSize(p.conn, 4<<10)
 	for {
-		err := p.readFrame(r, opener)
+		err := p.readFrame(r)
 		switch {
 		case err == nil:
 			continue
@@ -212,12 +217,12 @@ func isProtocol(err error) bool {
 
 // readFrame reads, opens and handles one frame. A failed seal is the path's
 // fault, what an intact frame says is the peer's.
-func (p *path) readFrame(r *bufio.Reader, opener *frame.Opener) error {
+func (p *path) readFrame(r *bufio.Reader) error {
 	peek, err := r.Peek(frame.Peek)
 	if err != nil {
 		return err
 	}
-	size, err := opener.Size(peek)
+	size, err := p.size(peek)
 	if err != nil {
 		return err
 	}
@@ -226,9 +231,9 @@ func (p *path) readFrame(r *bufio.Reader, opener *frame.Opener) error {
 	if _, err := io.ReadFull(r, b.B); err != nil {
 		return err
 	}
-	plain, err := opener.Open(b.B)
+	plain, packet, err := p.open(b.B)
 	if err != nil {
 		return err
 	}
-	return p.s.handle(p, opener.Packet(), plain, b)
+	return p.s.handle(p, packet, plain, b)
 }

@@ -19,6 +19,18 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 			return err
 		}
 		wants, payload = len(plain), len(data)
+	case typeShard:
+		id, sh, data, err := parseShard(plain)
+		if err != nil {
+			return err
+		}
+		if l = s.laneByID(id); l == nil {
+			return violation("lane %#02x is unknown", id)
+		}
+		if err := l.receiveShard(sh, data, b); err != nil {
+			return err
+		}
+		wants, payload = len(plain), len(data)
 	case typeGram:
 		g, err := parseDatagram(plain)
 		if err != nil {
@@ -60,7 +72,7 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 	p.stats.ReceivedFrames++
 	p.stats.ReceivedBytes += uint64(payload)
 	switch plain[0] {
-	case typeData, typeGram:
+	case typeData, typeShard, typeGram:
 		if l != nil {
 			l.ackDue = true
 			l.stats.ReceivedBytes += uint64(payload)

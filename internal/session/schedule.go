@@ -22,7 +22,11 @@ func (s *Session) schedule() {
 		for more := s.err == nil; more; {
 			more = false
 			for _, l := range s.lanes[first:last] {
-				more = s.scheduleOne(l) || more
+				if l.asked.Purpose.Coded() {
+					more = s.scheduleBlock(l) || more
+				} else {
+					more = s.scheduleOne(l) || more
+				}
 			}
 		}
 		first = last
@@ -61,7 +65,8 @@ func (s *Session) view(l *lane, g *segment) []splitter.Path {
 	least := s.leastUsable(l)
 	for _, p := range s.paths {
 		s.views = append(s.views, splitter.Path{
-			ID: p.info.ID, InFlight: p.load(l.class), Window: p.est.window(), SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
+			ID: p.info.ID, InFlight: p.load(l.class), Window: p.est.window(),
+			SRTT: p.est.srtt, MinRTT: p.est.minRTT(), RTTVar: p.est.rttvar, Rate: p.est.bytesPerSecond(),
 			Carried: l.shares.Held(p.carrier),
 			Barred: p.standing() > least || !l.mayUse(p) ||
 				p.carrier != directCarrier && !l.shares.Allows(p.carrier, g.size(), l.policy.MaxShare),

@@ -19,6 +19,11 @@ type segment struct {
 	waiting bool // it is in lane.again
 	acked   bool
 	resent  bool
+
+	// In a coded lane a segment is a block, or one of its shards.
+	block *block
+	shard bool
+	out   bool // a shard that counts in block.out
 }
 
 func (g *segment) size() int   { return len(g.b.B) - dataHeader }
@@ -29,26 +34,44 @@ func (g *segment) end() uint64 { return g.offset + uint64(g.size()) }
 func (g *segment) cost() int { return len(g.b.B) + 64 }
 
 // push appends b, whose bytes follow dataHeader, to the lane and takes over its
-// reference. s.mu is held.
-func (l *lane) push(b *buf.Buf) {
+// reference. In a coded lane k is its block, if that was cut already. s.mu is held.
+func (l *lane) push(b *buf.Buf, k *block) {
 	n := len(b.B) - dataHeader
-	if n := len(l.segments); n > l.sent && !l.segments[n-1].given && l.segments[n-1].join(b) {
-		l.held += len(b.B) - dataHeader
-		l.unsent += len(b.B) - dataHeader
-		l.next += uint64(len(b.B) - dataHeader)
+	l.held += n
+	l.unsent += n
+	if last := len(l.segments) - 1; last >= l.sent && l.segments[last].join(b) {
+		l.next += uint64(n)
 		b.Release()
 		return
 	}
+	g := &segment{lane: l, b: b}
+	if l.asked.Purpose.Coded() {
+		if k == nil {
+			var err error
+			if k, err = l.cut(b); err != nil {
+				l.s.fail(err)
+				b.Release()
+				return
+			}
+		}
+		g = k.segment
+		l.charged(k)
+	}
+	g.offset = l.next
 	putDataHeader(b.B, l.id, l.next)
-	l.segments = append(l.segments, &segment{lane: l, offset: l.next, b: b})
+	if k != nil {
+		k.place()
+	}
+	l.segments = append(l.segments, g)
 	l.next += uint64(n)
-	l.held += n
-	l.unsent += n
 }
 
 // join appends b's bytes to a segment that no path has seen, if they fit: many
 // small writes that wait for a window become one frame.
 func (g *segment) join(b *buf.Buf) bool {
+	if g.given || g.block != nil {
+		return false
+	}
 	n := len(b.B) - dataHeader
 	have := len(g.b.B)
 	if have+n > cap(g.b.B) || have-dataHeader+n > maxSegment {
@@ -111,6 +134,10 @@ func (l *lane) took(g *segment) {
 // the segments to send if no other has it. s.mu is held.
 func (l *lane) lost(g *segment) {
 	g.flights--
+	if g.shard {
+		l.shardLost(g)
+		return
+	}
 	if g.flights == 0 {
 		l.sendAgain(g)
 	}
@@ -118,6 +145,10 @@ func (l *lane) lost(g *segment) {
 
 // late lets g, which a late path has, be sent over another too. s.mu is held.
 func (l *lane) late(g *segment) {
+	if g.shard {
+		l.shardLost(g)
+		return
+	}
 	if g.flights == 1 {
 		l.sendAgain(g)
 	}
@@ -138,6 +169,10 @@ func (l *lane) findAgain(g *segment) (int, bool) {
 
 // arrived takes note that the peer has g. s.mu is held.
 func (g *segment) arrived() {
+	if g.shard {
+		g.shardArrived()
+		return
+	}
 	g.acked = true
 	g.lane.trim()
 }
@@ -162,6 +197,10 @@ func (l *lane) trim() {
 	for ; n < len(l.segments) && l.segments[n].acked; n++ {
 		g := l.segments[n]
 		l.held -= g.size()
+		if g.block != nil {
+			l.charge -= g.block.charged
+			g.block.release()
+		}
 		g.b.Release()
 		l.segments[n] = nil
 	}

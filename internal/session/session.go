@@ -14,7 +14,8 @@
 //
 //   - A path's reader takes s.mu and a lane's recvMu for short, bounded work and
 //     never waits for the application, the mux or a writer.
-//   - Lock order: path.wmu, lane.recvMu, Session.mu, the mux's own locks. Nothing
+//   - Lock order: path.wmu, lane.recvMu, Session.mu, then path.omu, an inbox's and
+//     the mux's own locks. Nothing
 //     seals, reads or writes while it holds s.mu.
 //   - A packet number is taken and its frame sealed under one hold of path.wmu, in
 //     the same order, so that a number never repeats under a key.
@@ -36,6 +37,7 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/handshake"
 	"github.com/splitmesh/splitmesh/internal/mux"
+	"github.com/splitmesh/splitmesh/internal/rekey"
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
@@ -76,10 +78,12 @@ type Config struct {
 	// Policy is the least strict by which this end sends, with its defaults
 	// filled: MinPaths and MaxShare hold for every lane, whoever began it.
 	Policy    splitter.Policy
-	Scheduler splitter.Scheduler // nil: splitter.ShortestQueue
+	Scheduler splitter.Scheduler // nil: splitter.EarliestCompletion
 	// Grace is how long the session keeps its state without a path. 0: it ends
 	// with its last one.
 	Grace time.Duration
+	// Rekey says when keys have served long enough.
+	Rekey rekey.Limits
 	// KeepAlive is how long a silent path waits before it is asked whether it
 	// lives, DeadAfter how long an answer may take. 0: 20 s and 10 s.
 	KeepAlive, DeadAfter time.Duration
@@ -110,6 +114,7 @@ type Session struct {
 	data    *lane // laneDefault
 
 	allLanes atomic.Pointer[[]*lane] // lanes, for readers
+	suite    atomic.Uint32           // of the first path
 	srtt     atomic.Int64            // of the path last acknowledged, ns; read under the mux's locks
 	anyPath  atomic.Pointer[[]*path] // those alive, for Wake
 	wg       sync.WaitGroup          // the paths' goroutines
@@ -126,6 +131,7 @@ type Session struct {
 	parting  map[uint32]struct{} // dead paths that the peer has yet to abandon
 	err      error
 	farewell error // what err will be when the peer closes, if we said that we part
+	keys     *rekey.State
 	grace    time.Duration
 	// Without paths: since when, and why the last one died.
 	pathlessSince time.Time
@@ -156,7 +162,7 @@ func New(cfg Config) *Session {
 		cfg.DeadAfter = defaultDeadAfter
 	}
 	if cfg.Scheduler == nil {
-		cfg.Scheduler = splitter.ShortestQueue{}
+		cfg.Scheduler = splitter.EarliestCompletion{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -170,6 +176,7 @@ func New(cfg Config) *Session {
 	if !cfg.Dialler {
 		s.nextLane++
 	}
+	s.keys = rekey.New(cfg.Dialler, &cfg.Exporter, cfg.Rekey, time.Now())
 	s.control = newLane(s, laneControl, plainPolicy, 0)
 	s.addLane(s.control)
 	s.data = newLane(s, laneDefault, plainPolicy, splitter.Interactive)
@@ -245,7 +252,8 @@ var ErrTooManyPaths = fmt.Errorf("the session has %d paths already", MaxPaths)
 func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) error {
 	info.ID = r.PathID
 	p := &path{s: s, info: info, carrier: directCarrier, conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	opener, err := frame.NewOpener(r.Suite, &r.Recv, 0)
+	var err error
+	p.opener, err = frame.NewOpener(r.Suite, &r.Recv, 0)
 	if err == nil {
 		p.sealer, err = frame.NewSealer(r.Suite, &r.Send, 0)
 	}
@@ -264,6 +272,8 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 		err = ErrTooManyPaths
 	case !s.joined.add(info.ID):
 		err = violation("path id %d was used before", info.ID)
+	default:
+		err = s.keys.Join(info.ID, &r.Exporter)
 	}
 	if err != nil {
 		s.mu.Unlock()
@@ -275,9 +285,11 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 	s.pathlessSince = time.Time{}
 	s.setPaths(append(slices.Clone(s.paths), p))
 	s.after.events = append(s.after.events, Event{Path: info, State: Probing})
-	s.wg.Go(func() { p.read(opener) }) // ends when the path is dead
-	s.wg.Go(p.flush)                   // likewise
+	s.wg.Go(p.read)  // ends when the path is dead
+	s.wg.Go(p.flush) // likewise
+	s.arm(s.keys.DueAt())
 	if info.ID == FirstPath {
+		s.suite.Store(uint32(r.Suite))
 		s.greet()
 	}
 	p.ask()
@@ -290,6 +302,7 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 // removePath takes p out of the live ones. s.mu is held.
 func (s *Session) removePath(p *path) {
 	s.setPaths(slices.DeleteFunc(slices.Clone(s.paths), func(q *path) bool { return q == p }))
+	s.keys.Leave(p.info.ID)
 	if s.gone[p.info.Relay] == nil {
 		s.gone[p.info.Relay] = new(PathCounters)
 	}

@@ -22,6 +22,7 @@ type PathStats struct {
 	PathInfo
 	PathCounters
 	State    State
+	Epoch    uint32        // of the keys that we seal with
 	SRTT     time.Duration // smoothed round trip, 0 until measured
 	Rate     float64       // delivered bytes a second, 0 until measured
 	InFlight int           // bytes not yet acknowledged, headers included
@@ -66,6 +67,9 @@ func (s *Session) Stats() Stats {
 		ls := LaneStats{ID: l.id, Class: l.class}
 		l.recvMu.Lock()
 		ls.OutOfOrder = l.reasm.Waiting()
+		if l.blocks != nil {
+			ls.OutOfOrder += l.blocks.Held()
+		}
 		l.recvMu.Unlock()
 		if l.mux != nil {
 			ls.Streams = l.mux.NumStreams()
@@ -87,7 +91,7 @@ func (s *Session) Stats() Stats {
 		c.add(&p.stats)
 		carried[p.info.Relay] = c
 		st.Paths = append(st.Paths, PathStats{
-			PathInfo: p.info, PathCounters: p.stats, State: p.state, SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
+			PathInfo: p.info, PathCounters: p.stats, State: p.state, Epoch: p.epoch, SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
 			InFlight: p.inFlight(), Window: p.est.window(),
 		})
 	}

@@ -32,6 +32,11 @@ func (s *Session) tick() {
 			s.fail(&PathsLostError{Peer: s.cfg.Peer, Grace: s.grace, Last: s.lastCause})
 		}
 	}
+	if due := s.keys.DueAt(); s.now.Before(due) {
+		s.arm(due)
+	} else {
+		s.nextKeys()
+	}
 	for _, p := range s.paths {
 		if p.owed > 0 {
 			if s.now.Before(p.ackAt) {

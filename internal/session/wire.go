@@ -9,12 +9,13 @@ import (
 
 // The first sealed byte of a frame is its true type (docs/SPEC.md, "Inside the seal").
 const (
-	typeData = 1 // lane 8, offset 64, bytes
-	typeAck  = 2 // paths, lanes
-	typeGram = 3 // lane 8, stream 32, number 32, bytes
-	typePing = 4 // 8 opaque bytes
-	typePong = 5 // the ping's
-	typePad  = 6 // zeros
+	typeData  = 1 // lane 8, offset 64, bytes
+	typeAck   = 2 // paths, lanes
+	typeGram  = 3 // lane 8, stream 32, number 32, bytes
+	typePing  = 4 // 8 opaque bytes
+	typePong  = 5 // the ping's
+	typePad   = 6 // zeros
+	typeShard = 7 // lane 8, offset 64, generation 8, block's size 16, index 8, k 8, n 8, bytes
 )
 
 // Sizes in bytes.

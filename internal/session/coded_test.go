@@ -1,0 +1,229 @@
+package session
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/splitmesh/splitmesh/splitter"
+	"golang.org/x/net/nettest"
+)
+
+// coded are the policies whose lanes carry shards.
+var coded = map[string]splitter.Policy{
+	"replicated":     {Purpose: splitter.Resilience, K: 1, N: 2, MinPaths: 1, MaxShare: 1},
+	"erasure 2 of 3": {Purpose: splitter.Resilience, K: 2, N: 3, MinPaths: 2, MaxShare: 1},
+	"erasure 3 of 4": {Purpose: splitter.Resilience, K: 3, N: 4, MinPaths: 3, MaxShare: 1},
+	"secrecy 2 of 3": {Purpose: splitter.Secrecy, K: 2, N: 3, MinPaths: 2, MaxShare: 1},
+	"secrecy 3 of 5": {Purpose: splitter.Secrecy, K: 3, N: 5, MinPaths: 3, MaxShare: 1},
+}
+
+// open opens a stream by a policy and returns both of its ends, of which the other
+// appears with the first byte.
+func (p *pair) open(t tester, policy splitter.Policy, class splitter.Class) (*Stream, *Stream) {
+	t.Helper()
+	here, err := p.a.Open(policy, class)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return here, <-p.accepted
+}
+
+func TestCodedNettest(t *testing.T) {
+	for name, policy := range coded {
+		t.Run(name, func(t *testing.T) {
+			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+				p := newPair(t, nil)
+				for relay := range policy.N {
+					p.joinTCP(t, 1+relay)
+				}
+				c1, c2 = p.open(t, policy, splitter.Interactive)
+				return c1, c2, func() {
+					p.a.Abort(CodeNormal)
+					p.b.Abort(CodeNormal)
+				}, nil
+			})
+		})
+	}
+}
+
+// TestCodedPathsDie: whatever dies when, no byte is lost, and with secrecy no relay
+// holds two shares of one sharing.
+func TestCodedPathsDie(t *testing.T) {
+	for name, policy := range coded {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
+				p := newPair(t, nil)
+				p.taps = new(taps)
+				rng := rand.New(rand.NewPCG(seed, 3))
+				var ids []uint32
+				relays := rng.Perm(policy.N + 4) // the first ones of these have a path
+				for _, r := range relays[:policy.N+1] {
+					ids = append(ids, p.joinTCP(t, 1+r))
+				}
+				here, there := p.open(t, policy, splitter.Interactive)
+				want := noise(seed, 4<<20)
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					here.Write(want)
+					here.CloseWrite()
+				})
+				got := make([]byte, 0, len(want))
+				piece := make([]byte, 64<<10)
+				for kills := 1; ; {
+					n, err := there.Read(piece)
+					got = append(got, piece[:n]...)
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatalf("after %d bytes: %v", len(got), err)
+					}
+					if len(got) > kills*len(want)/10 && kills < 9 {
+						kills++
+						i := rng.IntN(len(ids))
+						p.cut(ids[i])
+						j := len(ids) + rng.IntN(len(relays)-len(ids))
+						relays[i], relays[j] = relays[j], relays[i]
+						ids[i] = p.joinTCP(t, 1+relays[i]) // maybe one that had shares
+					}
+				}
+				wg.Wait()
+				if sha256.Sum256(got) != sha256.Sum256(want) {
+					t.Fatalf("%d bytes arrived, %d were sent, equal: %v", len(got), len(want), bytes.Equal(got, want))
+				}
+				if policy.Purpose == splitter.Secrecy {
+					checkRule(t, p.taps.shards(t), policy)
+				}
+			})
+		}
+	}
+}
+
+// TestSecrecyOfOneCapture: a relay that captured everything, and was given the
+// session's data keys, finds no plaintext; two of them together find all of it.
+func TestSecrecyOfOneCapture(t *testing.T) {
+	policy := coded["secrecy 2 of 3"]
+	p := newPair(t, nil)
+	p.taps = new(taps)
+	for relay := range 3 {
+		p.joinTCP(t, 1+relay)
+	}
+	here, there := p.open(t, policy, splitter.Interactive)
+	want := bytes.Repeat([]byte("what nobody else is to read. "), 40_000)
+	if got := transfer(t, here, there, want); got != sha256.Sum256(want) {
+		t.Fatal("the bytes differ")
+	}
+	canary := []byte("nobody else")
+	shards := p.taps.shards(t)
+	checkRule(t, shards, policy)
+	for relay := 1; relay <= 3; relay++ {
+		for _, plain := range p.taps.plaintexts(t, relay) {
+			if bytes.Contains(plain, canary) {
+				t.Fatalf("relay %d can read it in a frame of type %d", relay, plain[0])
+			}
+		}
+		if got := joinCaptures(t, policy, shards[relay]); len(got) != 0 {
+			t.Fatalf("relay %d alone can join %d blocks", relay, len(got))
+		}
+	}
+	for _, two := range [][2]int{{1, 2}, {1, 3}, {2, 3}} {
+		got := joinCaptures(t, policy, slices.Concat(shards[two[0]], shards[two[1]]))
+		if len(got) == 0 || !bytes.Contains(got, canary) { // some blocks arrive by the third and one of them
+			t.Fatalf("relays %v together find %d of %d bytes: the test shows nothing", two, len(got), len(want))
+		}
+	}
+}
+
+// joinCaptures joins every block of which there are enough shards.
+func joinCaptures(t *testing.T, policy splitter.Policy, shards []capturedShard) (out []byte) {
+	t.Helper()
+	scheme, err := splitter.SchemeOf(policy, splitter.ChaCha20Poly1305)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := splitter.NewBlocks(scheme, 1<<30)
+	for _, s := range shards {
+		b, err := blocks.Insert(s.Shard, s.payload, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b != nil {
+			out = append(out, b.B...)
+			b.Release()
+		}
+	}
+	return out
+}
+
+// TestSecrecyRuleAtEveryPoint kills each path after each number of its writes, of
+// three, and of two of which the same relay comes back: no relay ever gets two
+// shares of one sharing, and nothing is lost.
+func TestSecrecyRuleAtEveryPoint(t *testing.T) {
+	anew := 0
+	for writes := 1; writes <= 24; writes++ {
+		for victim := 1; victim <= 3; victim++ {
+			secrecyKill(t, 3, victim, writes)
+		}
+		for victim := 1; victim <= 2; victim++ {
+			anew += secrecyKill(t, 2, victim, writes)
+		}
+	}
+	if anew == 0 {
+		t.Error("no block was shared anew: the test shows nothing of that")
+	}
+}
+
+// secrecyKill sends over some relays of which one dies after so many writes, and
+// comes back if there are only two. It returns how many shards of blocks that were
+// shared anew the relays have seen.
+func secrecyKill(t *testing.T, relays, victim, writes int) (anew int) {
+	policy := coded["secrecy 2 of 3"]
+	want := noise(8, 300<<10)
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		p.taps = new(taps)
+		add := func(relay int) *tapConn {
+			ca, cb := net.Pipe()
+			tap := p.taps.tap(ca, relay, p.next+1)
+			p.join(t, relay, tap, cb)
+			return tap.(*tapConn)
+		}
+		for relay := 1; relay <= relays; relay++ {
+			tap := add(relay)
+			if relay == victim {
+				tap.cutAfter(writes)
+				if relays < 3 {
+					go func() { // ends when the path is cut, and in any case with the pair
+						if <-tap.gone; p.a.Err() == nil && p.b.Err() == nil {
+							add(victim)
+						}
+					}()
+				}
+			}
+		}
+		here, there := p.open(t, policy, splitter.Interactive)
+		if got := transfer(t, here, there, want); got != sha256.Sum256(want) {
+			t.Fatal("the bytes differ")
+		}
+		shards := p.taps.shards(t)
+		checkRule(t, shards, policy)
+		for _, got := range shards {
+			for _, s := range got {
+				if s.Generation > 0 {
+					anew++
+				}
+			}
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+	return anew
+}

@@ -25,8 +25,8 @@ func (q *queue) step() {
 }
 
 // watch feeds d of two paths' samples, of which the second has its own queue
-// unless shared, and returns whether they are taken for one group.
-func watch(seed uint64, d time.Duration, shared, bursts bool) bool {
+// unless shared, with queues of depth × 100 ms, and returns whether they are taken for one group.
+func watch(seed uint64, d time.Duration, shared bool, depth float64) bool {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	queues := []*queue{{rng: rng}, {rng: rng}}
 	bases := []time.Duration{20 * ms, 70 * ms}
@@ -34,9 +34,7 @@ func watch(seed uint64, d time.Duration, shared, bursts bool) bool {
 	begin := time.Unix(1e9, 0)
 	for at := time.Duration(0); at < d; at += queueStep {
 		for i, q := range queues {
-			if bursts {
-				q.step()
-			}
+			q.step()
 			if rng.IntN(3) == 0 {
 				continue // no sample now
 			}
@@ -44,7 +42,8 @@ func watch(seed uint64, d time.Duration, shared, bursts bool) bool {
 			if shared {
 				wait = queues[0].wait
 			}
-			noise := time.Duration(rng.ExpFloat64() * float64(2*ms))
+			wait = time.Duration(float64(wait) * depth)
+			noise := time.Duration(rng.ExpFloat64() * depth * float64(2*ms))
 			// A sample tells of the queue half a round trip ago.
 			b.Add(uint32(i), begin.Add(at+bases[i]/2), bases[i]+wait+noise)
 		}
@@ -57,22 +56,23 @@ func watch(seed uint64, d time.Duration, shared, bursts bool) bool {
 // 100 seeds.
 func TestBottlenecks(t *testing.T) {
 	tests := []struct {
-		name           string
-		d              time.Duration
-		shared, bursts bool
-		least, most    int // times grouped
+		name        string
+		d           time.Duration
+		shared      bool
+		depth       float64
+		least, most int // times grouped
 	}{
-		{"shared, 8 s", 8 * time.Second, true, true, 95, 100},
-		{"shared, 30 s", 30 * time.Second, true, true, 99, 100},
-		{"apart, 8 s", 8 * time.Second, false, true, 0, 1},
-		{"apart, 30 s", 30 * time.Second, false, true, 0, 1},
-		{"no queue", 30 * time.Second, true, false, 0, 0},
-		{"shared, too soon", 3 * time.Second, true, true, 0, 0},
+		{"shared, 8 s", 8 * time.Second, true, 1, 95, 100},
+		{"shared, 30 s", 30 * time.Second, true, 1, 99, 100},
+		{"apart, 8 s", 8 * time.Second, false, 1, 0, 1},
+		{"apart, 30 s", 30 * time.Second, false, 1, 0, 1},
+		{"shared, no queue to speak of", 30 * time.Second, true, 0.005, 0, 0},
+		{"shared, too soon", 3 * time.Second, true, 1, 0, 0},
 	}
 	for _, test := range tests {
 		n := 0
 		for seed := range uint64(100) {
-			if watch(seed, test.d, test.shared, test.bursts) {
+			if watch(seed, test.d, test.shared, test.depth) {
 				n++
 			}
 		}

@@ -104,7 +104,6 @@ type event struct {
 	path    int
 	size    int
 	segment int // -1: it carries none
-	shard   int
 	padding bool
 	acks    int // bytes that it acknowledges of the path
 	gen     int

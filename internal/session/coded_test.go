@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/splitmesh/splitmesh/splitter"
 	"golang.org/x/net/nettest"
@@ -188,7 +189,7 @@ func secrecyKill(t *testing.T, relays, victim, writes int) (anew int) {
 	policy := coded["secrecy 2 of 3"]
 	want := noise(8, 300<<10)
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, nil)
+		p := newPair(t, func(a, b *Config) { a.Grace, b.Grace = time.Minute, time.Minute }) // the first may die before the second is there
 		p.taps = new(taps)
 		add := func(relay int) *tapConn {
 			ca, cb := net.Pipe()
@@ -196,23 +197,30 @@ func secrecyKill(t *testing.T, relays, victim, writes int) (anew int) {
 			p.join(t, relay, tap, cb)
 			return tap.(*tapConn)
 		}
+		var back sync.WaitGroup
+		sent := make(chan struct{})
+		var doomed *tapConn
 		for relay := 1; relay <= relays; relay++ {
-			tap := add(relay)
-			if relay == victim {
+			if tap := add(relay); relay == victim {
+				doomed = tap
 				tap.cutAfter(writes)
-				if relays < 3 {
-					go func() { // ends when the path is cut, and in any case with the pair
-						if <-tap.gone; p.a.Err() == nil && p.b.Err() == nil {
-							add(victim)
-						}
-					}()
-				}
 			}
+		}
+		if relays < 3 {
+			back.Go(func() { // ends when the path is cut, or all is sent
+				select {
+				case <-doomed.gone:
+					add(victim)
+				case <-sent:
+				}
+			})
 		}
 		here, there := p.open(t, policy, splitter.Interactive)
 		if got := transfer(t, here, there, want); got != sha256.Sum256(want) {
 			t.Fatal("the bytes differ")
 		}
+		close(sent)
+		back.Wait()
 		shards := p.taps.shards(t)
 		checkRule(t, shards, policy)
 		for _, got := range shards {

@@ -113,7 +113,7 @@ func (p *pair) join(t tester, relay int, ca, cb net.Conn) uint32 {
 		t.Fatal("listener's end: ", err)
 	}
 	if err := p.a.AddPath(ca, ra, PathInfo{Relay: relayNumber(relay), Dialled: true}); err != nil {
-		t.Fatal("dialler's end: ", err)
+		t.Fatal("dialler's end: ", err, "; listener's: ", p.b.Err())
 	}
 	return id
 }

@@ -13,6 +13,9 @@ func FuzzManifest(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(b)
+		b = bytes.Clone(b)
+		b[1] |= 2 // a flag that nobody has defined
+		f.Add(b)
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -44,7 +44,8 @@ type Batched struct {
 	last    time.Time
 }
 
-// The defaults of Batched, chosen by the experiment in benchmarks/privacy.
+// The defaults of Batched: TrafficSliver's, which the experiment in
+// benchmarks/privacy compares with others (docs/adr/0012-unlinkability.md).
 const (
 	DefaultMinBatch      = 50
 	DefaultMaxBatch      = 70

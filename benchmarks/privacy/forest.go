@@ -101,8 +101,11 @@ func (f *forest) classify(features []float64) int {
 	return best
 }
 
-// accuracy is the fraction of samples that the forest tells right.
+// accuracy is the fraction of samples that the forest tells right; 0 of none.
 func (f *forest) accuracy(samples []sample) float64 {
+	if len(samples) == 0 {
+		return 0
+	}
 	right := make([]int, len(samples))
 	parallelFor(len(samples), func(i int) {
 		if f.classify(samples[i].features) == samples[i].class {

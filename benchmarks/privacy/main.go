@@ -42,6 +42,8 @@ func main() {
 	}
 	sc.seed = *seed
 	if *sweep {
+		// Half of it is enough to compare by.
+		sc.visits, sc.trees = sc.visits/2, sc.trees/2
 		show(os.Stdout, sc)
 		return
 	}

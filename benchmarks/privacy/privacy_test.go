@@ -130,6 +130,9 @@ func TestForest(t *testing.T) {
 	if a := train(make(400, 8), 4, 30, 1).accuracy(make(400, 8)); a < 0.97 {
 		t.Errorf("told %.3f of what is plain", a)
 	}
+	if a := train(make(4, 0), 4, 1, 1).accuracy(nil); a != 0 {
+		t.Errorf("told %v of nothing", a)
+	}
 	if a := train(make(400, 0), 4, 30, 1).accuracy(make(400, 0)); math.Abs(a-0.25) > 0.08 {
 		t.Errorf("told %.3f of noise, want 0.25", a)
 	}

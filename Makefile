@@ -17,6 +17,9 @@ FUZZBYTIME ?= internal/handshake|internal/session|[Kk]eystore
 FUZZ      ?= .
 BENCH     ?= .
 BENCHTIME ?= 1s
+# Which experiments to run, and what their chance begins with.
+EXPERIMENT ?= .
+SEED       ?= 1
 
 # The packages whose statements must be covered, and to how many per cent.
 COVER_MIN   ?= 90
@@ -33,7 +36,7 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt-check vet fuzz bench cover build-all generate tidy check
+.PHONY: help test lint fmt-check vet fuzz bench experiments cover build-all generate tidy check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +76,12 @@ fuzz: ## run every fuzz target; FUZZTIME=30s, FUZZEXECS=10000000x, FUZZ=regexp
 
 bench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PACKAGES)
+
+# A line for each figure, and whatever explains a failure.
+experiments: ## run benchmarks/experiments in full and draw docs/experiments; EXPERIMENT=regexp, SEED=1
+	@cd benchmarks && go test -count=1 -timeout 60m -v -run '$(EXPERIMENT)' ./experiments -experiments -seed $(SEED) 2>&1 | \
+		awk '/^panic:/ { all = 1 } /^(FAIL|panic:)/ { failed = 1 } \
+			all || /^([A-Z][A-Z0-9_]* = |--- FAIL|FAIL|ok|#)/ { print; fflush() } END { exit failed }'
 
 cover: ## print each package's coverage; fail where it must be 90 % and isn't
 	@COVER_MIN='$(COVER_MIN)' COVER_GATED='$(COVER_GATED)' .ci/cover

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -9,17 +10,16 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/handshake"
 	"github.com/splitmesh/splitmesh/internal/session"
-	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // accepted is what the node remembers of a session.
 type accepted struct {
 	dialled bool
-	hop     bool // with a relay: carries circuits, under no network key
+	hop     bool // carries circuits; of a dialled one, set for good; else guarded by Node.mu
 	// services says that the peer may use this node's services, for it proved
 	// the network key. A session without may only use the relay.
 	services bool
-	tokens   [][32]byte // hashes of those issued and not yet used, oldest first; guarded by Node.mu
+	tokens   [][32]byte // hashes of those issued and not yet spent, oldest first; guarded by Node.mu
 }
 
 // admit judges an arrival by its opening. What it returns does the rest.
@@ -116,17 +116,23 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 	answer := handshake.Answer{PathID: session.FirstPath}
 	var s *session.Session
 	if joins {
-		if s = n.takeToken(token); s == nil {
+		if s = n.admitted(token); s == nil {
 			answer = handshake.Answer{Refuse: true}
 		} else {
 			secret := s.JoinSecret()
 			answer = handshake.Answer{PathID: s.AllotPath(), JoinSecret: &secret}
 		}
 	}
+	operator := n.operatorSoon(info.Relay)
 	res, err := r.Run(n.ctx, conn, answer) // closes conn on error
 	if err != nil {
 		return err
 	}
+	if joins && !n.spend(token, res.Peer) {
+		conn.Close()
+		return errSpent
+	}
+	info.Operator = operator()
 	if joins {
 		return s.AddPath(conn, res, info)
 	}
@@ -138,7 +144,7 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 		conn.Close()
 		return err
 	}
-	s, err = n.newSession(res, &accepted{services: services}, n.policy, nil)
+	s, err = n.newSession(res, &accepted{services: services}, nil)
 	if err != nil {
 		conn.Close()
 		return err
@@ -148,10 +154,10 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 
 // newSession makes the session that a first handshake leads to and keeps it until
 // it ends.
-func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Policy, l *link) (*session.Session, error) {
+func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session.Session, error) {
 	cfg := session.Config{
 		Local: n.id, Peer: res.Peer, PeerInstance: res.PeerInstance, Dialler: a.dialled, Exporter: res.Exporter,
-		Policy: policy, Budget: n.budget, Logger: n.log, OnEnd: n.ended,
+		Policy: n.leastPolicy(a.hop, res.Peer), Budget: n.budget, Logger: n.log, OnEnd: n.ended,
 	}
 	var s *session.Session
 	cfg.OnToken = func(t session.Token) { n.keepToken(t, s, a) }
@@ -161,7 +167,13 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Po
 		}
 	}
 	if l != nil {
-		cfg.OnPath, cfg.OnPolicy = l.pathChanged, l.policyChanged
+		cfg.OnPolicy = l.policyChanged
+	}
+	cfg.OnPath = func(s *session.Session, e session.Event) {
+		if l != nil {
+			l.pathChanged(s, e)
+		}
+		n.pathChanged(s, a, e)
 	}
 	s = session.New(cfg)
 	n.mu.Lock()
@@ -173,6 +185,9 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, policy splitter.Po
 		return nil, &LimitError{Relay: n.id, Limit: "sessions", Value: maxSessions}
 	}
 	n.sessions[s] = a
+	if l := n.links[plainKey(res.Peer)]; l != nil && !a.dialled {
+		l.signal() // it may be outranked now
+	}
 	return s, nil
 }
 
@@ -185,6 +200,7 @@ func (n *Node) ended(s *session.Session, err error) {
 		}
 	}
 	delete(n.sessions, s)
+	delete(n.pathless, s)
 	if n.reservations[s.Peer()] == s {
 		delete(n.reservations, s.Peer())
 		n.reservationsChanged()
@@ -239,17 +255,30 @@ func (n *Node) keepToken(t session.Token, s *session.Session, a *accepted) {
 	n.tokens[h] = s
 }
 
-// takeToken returns the session that t admits a path to, once.
-func (n *Node) takeToken(t [32]byte) *session.Session {
+// admitted returns the session that t admits a path to. The token is not spent by
+// being shown: who hides our answer must not be able to spend it.
+func (n *Node) admitted(t [32]byte) *session.Session {
+	h := sha256.Sum256(t[:])
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tokens[h]
+}
+
+var errSpent = errors.New("the token has admitted a path already")
+
+// spend takes the token of a handshake that peer has completed out of use. It
+// reports false when it was spent meanwhile, or is another's.
+func (n *Node) spend(t [32]byte, peer identity.ID) bool {
 	h := sha256.Sum256(t[:])
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.tokens[h]
-	if s != nil {
-		delete(n.tokens, h)
-		if a := n.sessions[s]; a != nil {
-			a.tokens = slices.DeleteFunc(a.tokens, func(t [32]byte) bool { return t == h })
-		}
+	if s == nil || s.Peer() != peer {
+		return false
 	}
-	return s
+	delete(n.tokens, h)
+	if a := n.sessions[s]; a != nil {
+		a.tokens = slices.DeleteFunc(a.tokens, func(t [32]byte) bool { return t == h })
+	}
+	return true
 }

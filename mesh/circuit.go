@@ -50,9 +50,7 @@ func (c *circuit) explain(err error) error {
 }
 
 // hopKey is the key of the session with a relay that carries circuits.
-func hopKey(relay identity.ID) linkKey {
-	return linkKey{peer: relay, hop: true, paths: 1, policy: hopPolicy}
-}
+func hopKey(relay identity.ID) linkKey { return linkKey{peer: relay, hop: true} }
 
 var hopPolicy = splitter.Policy{Purpose: splitter.Throughput, MinPaths: 1, MaxShare: 1}
 
@@ -62,13 +60,16 @@ func (n *Node) hop(ctx context.Context, relay identity.ID, addr multiaddr.Multia
 	if addr != nil {
 		hints = append(hints, transport.WithPeer(addr, relay))
 	}
-	return n.session(ctx, hopKey(relay), hints...)
+	return n.session(ctx, hopKey(relay), demand{hopPolicy, 1}, hints...)
 }
 
 // dialCircuit asks a relay to carry an opening to target.
 func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, opening []byte) (net.Conn, error) {
 	s, err := n.hop(ctx, r.relay, r.addr)
 	if err != nil {
+		if ctx.Err() == nil {
+			n.noteHop(n.firstHops.failed(r.relay, time.Now()))
+		}
 		return nil, err
 	}
 	st, limit, err := n.ask(ctx, s, openRequest{serviceConnect, append(target[:], opening...)})
@@ -77,6 +78,13 @@ func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, op
 	}
 	st.SetAddrs(Addr{ID: n.id}, Addr{ID: target})
 	return &circuit{Conn: st, relay: r.relay, limit: limit}, nil
+}
+
+// noteHop reports first hops that could not be kept.
+func (n *Node) noteHop(err error) {
+	if err != nil {
+		n.log.Warn("first hops not saved", "err", err)
+	}
 }
 
 // ask makes one of the mesh's own requests and waits for the answer, openTimeout
@@ -168,6 +176,7 @@ func (n *Node) reserveAll() {
 // keepReserved holds a reservation at a relay for as long as the node lives.
 func (n *Node) keepReserved(relay identity.ID, addr multiaddr.Multiaddr) {
 	wait := minRest
+	lost := time.Now()
 	for n.ctx.Err() == nil {
 		s, err := n.reserve(relay, addr)
 		if err == nil {
@@ -176,6 +185,7 @@ func (n *Node) keepReserved(relay identity.ID, addr multiaddr.Multiaddr) {
 			wait = minRest
 			select {
 			case <-s.Done():
+				lost = time.Now()
 				n.publish()
 			case <-n.ctx.Done():
 				return
@@ -191,6 +201,9 @@ func (n *Node) keepReserved(relay identity.ID, addr multiaddr.Multiaddr) {
 		case <-n.ctx.Done():
 		}
 		wait = min(2*wait, maxRest)
+		if time.Since(lost) < defaultGrace { // sessions may be waiting for paths
+			wait = min(wait, maxComeback)
+		}
 	}
 }
 

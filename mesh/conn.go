@@ -2,13 +2,14 @@ package mesh
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"sync"
 	"time"
 
-	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // A Conn is a conn of the mesh: what Dial and Accept return as a net.Conn. It
@@ -80,51 +81,44 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.stream.SetReadDeadl
 // SetWriteDeadline implements net.Conn.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.stream.SetWriteDeadline(t) }
 
-// A Path is one of the ways that a conn's bytes take.
-type Path struct {
-	ID uint32
-	// Relay is the node that carries the path, zero when none does.
-	Relay identity.ID
-	// Remote is where the path leads, for people to read.
-	Remote string
-	// Sent and Received count the session's bytes that the path carried, ReSent
-	// those of Sent that another had carried before. They include the few bytes
-	// of framing that streams need.
-	Sent, Received, ReSent uint64
-	// RTT is the smoothed round-trip time, 0 until measured.
-	RTT time.Duration
-	// Rate is the proven delivery rate in bytes a second, 0 until measured.
-	Rate float64
+// Policy is by what the bytes written here are divided: as asked for, or more
+// strictly when either node's Split demands it.
+func (c *Conn) Policy() splitter.Policy { return c.stream.Policy() }
+
+// Class is the priority of the conn's bytes.
+func (c *Conn) Class() splitter.Class { return c.stream.Class() }
+
+// MaxDatagram is the most bytes of one datagram. On a lossy path a small one, of
+// 1,200 bytes say, waits less.
+const MaxDatagram = session.MaxDatagram
+
+// SendDatagram sends p beside the conn's stream of bytes: sealed as they are, but
+// delivered once or not at all and in any order, over the path that is the
+// fastest now. It never waits; what finds no room is dropped. The other end must
+// have called ReceiveDatagram before. Errors are ErrDatagramSize,
+// ErrDatagramPolicy, *splitter.TooFewPathsError, and what ended the conn.
+func (c *Conn) SendDatagram(p []byte) error { return c.stream.SendDatagram(p, false) }
+
+// SendDatagramOverAll is SendDatagram, but over one path of every relay at once. The
+// first copy that arrives counts: a relay that dies or stalls delays nothing.
+func (c *Conn) SendDatagramOverAll(p []byte) error { return c.stream.SendDatagram(p, true) }
+
+// ReceiveDatagram returns the next datagram, which the caller owns. What comes
+// before its first call is dropped, and what comes faster than it is read, the
+// oldest first. It waits no longer than ctx.
+func (c *Conn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
+	return c.stream.ReceiveDatagram(ctx)
 }
 
-// Paths returns the live paths to the peer, by age. Conns to one peer with one
-// policy share them.
+// Paths returns the live paths to the peer, by age. Conns to one peer share them.
 func (c *Conn) Paths() []Path { return pathsOf(c.session) }
 
-// Carried is what one relay has carried of the session's bytes: over the paths
-// that live and those that died. The zero ID stands for direct paths.
-type Carried struct {
-	Relay                  identity.ID
-	Sent, Received, ReSent uint64
-}
-
-// Carried returns what each relay has carried so far, by relay. Conns to one
-// peer with one policy share it.
+// Carried returns what each relay has carried so far, by relay. Conns to one peer
+// share it.
 func (c *Conn) Carried() []Carried {
 	var out []Carried
 	for _, r := range c.session.Stats().Carried {
 		out = append(out, Carried{Relay: r.Relay, Sent: r.SentBytes, Received: r.ReceivedBytes, ReSent: r.ResentBytes})
-	}
-	return out
-}
-
-func pathsOf(s *session.Session) []Path {
-	var out []Path
-	for _, p := range s.Stats().Paths {
-		out = append(out, Path{
-			ID: p.ID, Relay: p.Relay, Remote: p.Remote, Sent: p.SentBytes, Received: p.ReceivedBytes,
-			ReSent: p.ResentBytes, RTT: p.SRTT, Rate: p.Rate,
-		})
 	}
 	return out
 }

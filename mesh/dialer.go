@@ -28,8 +28,13 @@ type Dialer struct {
 	RelayedOnly bool
 	// Paths is the number of relays to use at once when there is no direct
 	// path, 1 to 8. 0 means 3. Fewer are used when there are no more, but never
-	// fewer than Split.MinPaths.
+	// fewer than Split.MinPaths. Conns to one peer share their paths: as many are
+	// kept as any of their Dialers asked for.
 	Paths int
+	// Class says which bytes go first among the conns to one peer. 0 means
+	// splitter.Interactive; a file wants splitter.Bulk, so that what a person waits
+	// for does not wait for it.
+	Class splitter.Class
 	// FastOpen returns before the peer has answered, so that the first data
 	// travels with the request; a refusal is then the first Read's error.
 	FastOpen bool
@@ -57,8 +62,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 
 // Dial connects to "peer:service" and returns a *Conn when the peer's listener
 // has it. ctx bounds the dial only. Errors are *OpError or *AddrError, and wrap
-// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, *LimitError, *RouteError,
-// *splitter.TooFewPathsError, net.ErrClosed when the node is closed, or the
+// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, *LimitError, *PurposeError,
+// *RouteError, *PathsLostError, splitter.ErrPolicy, *splitter.TooFewPathsError, net.ErrClosed when the node is closed, or the
 // context's error.
 func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	a, err := ParseAddr(addr)
@@ -83,17 +88,21 @@ func (d *Dialer) dial(ctx context.Context, a Addr) (*Conn, error) {
 	if err := n.Start(ctx); err != nil {
 		return nil, err
 	}
-	key, err := d.key(a)
+	key, want, err := d.key(a)
+	if err != nil {
+		return nil, err
+	}
+	class, err := d.Class.WithDefaults()
 	if err != nil {
 		return nil, err
 	}
 	const tries = 2 // a session that was kept may have died without our knowing
 	for try := 1; ; try++ {
-		s, err := n.sessionFor(ctx, key)
+		s, err := n.sessionFor(ctx, key, want)
 		if err != nil {
 			return nil, err
 		}
-		c, err := n.open(ctx, s, key.policy, a, d.FastOpen)
+		c, err := n.open(ctx, s, want.policy, class, a, d.FastOpen)
 		if err == nil || try == tries || s.Err() == nil || ctx.Err() != nil {
 			return c, err
 		}
@@ -101,55 +110,44 @@ func (d *Dialer) dial(ctx context.Context, a Addr) (*Conn, error) {
 }
 
 // key fills the options' defaults.
-func (d *Dialer) key(a Addr) (linkKey, error) {
-	key := linkKey{peer: a.ID, relayedOnly: d.RelayedOnly, paths: d.Paths, policy: d.Split}
-	if key.policy == (splitter.Policy{}) {
-		key.policy = d.Node.Split
+func (d *Dialer) key(a Addr) (key linkKey, want demand, err error) {
+	key.peer = a.ID
+	want = demand{d.Split, d.Paths}
+	if want.policy == (splitter.Policy{}) {
+		want.policy = d.Node.Split
 	}
-	var err error
-	if key.policy, err = key.policy.WithDefaults(d.RelayedOnly); err != nil {
-		return key, err
+	if want.policy, err = want.policy.WithDefaults(d.RelayedOnly); err != nil {
+		return key, want, err
 	}
-	if key.policy.Purpose != splitter.Throughput {
-		return key, fmt.Errorf("%w: sessions can't carry %v yet", splitter.ErrPolicy, key.policy.Purpose)
+	if err := canCarry(want.policy.Purpose); err != nil {
+		return key, want, err
 	}
-	if key.paths == 0 {
-		key.paths = defaultPaths
+	if want.paths == 0 {
+		want.paths = defaultPaths
 	}
-	if key.paths < 1 || key.paths > session.MaxPaths {
-		return key, fmt.Errorf("Dialer.Paths is %d, want 1 to %d, or 0 for %d", d.Paths, session.MaxPaths, defaultPaths)
+	if want.paths < 1 || want.paths > session.MaxPaths {
+		return key, want, fmt.Errorf("Dialer.Paths is %d, want 1 to %d, or 0 for %d", d.Paths, session.MaxPaths, defaultPaths)
 	}
 	if a.ID == d.Node.id { // nothing leaves the process, so there is nothing to divide
-		key.relayedOnly, key.policy = false, hopPolicy
+		want.policy = hopPolicy
+		return key, want, nil
 	}
-	return key, nil
+	key.relayedOnly = d.RelayedOnly || want.policy.Purpose.Private()
+	key.cells = want.policy.Purpose == splitter.Unlinkability
+	return key, want, nil
 }
 
-// sessionFor is session, but for the plain key it also takes a session that the
-// peer dialled.
-func (n *Node) sessionFor(ctx context.Context, key linkKey) (*session.Session, error) {
-	if !key.relayedOnly && key.policy == n.policy && key.peer != n.id {
-		n.mu.Lock()
-		_, linked := n.links[key]
-		var s *session.Session
-		if !linked {
-			for t, a := range n.sessions {
-				if t.Peer() == key.peer && a.services && !a.dialled {
-					s = t
-				}
-			}
-		}
-		n.mu.Unlock()
-		if s != nil && s.Err() == nil {
-			return s, nil
-		}
+// canCarry reports the purposes that sessions can't serve.
+func canCarry(p splitter.Purpose) error {
+	if p != splitter.Throughput {
+		return fmt.Errorf("%w: sessions can't carry %v yet", splitter.ErrPolicy, p)
 	}
-	return n.session(ctx, key)
+	return nil
 }
 
 // open opens a stream for a service and reads the peer's answer, unless fast.
-func (n *Node) open(ctx context.Context, s *session.Session, policy splitter.Policy, a Addr, fast bool) (*Conn, error) {
-	st, err := s.Open(policy, splitter.Interactive)
+func (n *Node) open(ctx context.Context, s *session.Session, policy splitter.Policy, class splitter.Class, a Addr, fast bool) (*Conn, error) {
+	st, err := s.Open(policy, class)
 	if err != nil {
 		return nil, err
 	}

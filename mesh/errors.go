@@ -8,6 +8,7 @@ import (
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/session"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 var (
@@ -28,6 +29,10 @@ var (
 	ErrBusy = errors.New("the peer's listener is full")
 	// ErrNotReserved reports a relay at which the peer holds no reservation.
 	ErrNotReserved = errors.New("the peer holds no reservation at the relay")
+	// ErrDatagramSize reports a datagram over MaxDatagram.
+	ErrDatagramSize = session.ErrDatagramSize
+	// ErrDatagramPolicy reports a conn of a private policy, which has no datagrams.
+	ErrDatagramPolicy = session.ErrDatagramPolicy
 	// ErrServiceTaken reports a second Listen on a service.
 	ErrServiceTaken = errors.New("the service is being listened on already")
 )
@@ -83,6 +88,16 @@ type RouteError struct {
 
 func (e *RouteError) Error() string { return e.Route + ": " + e.Err.Error() }
 func (e *RouteError) Unwrap() error { return e.Err }
+
+// A PurposeError reports a peer that accepts only conns of its own private purpose.
+type PurposeError struct {
+	Peer identity.ID
+	Want splitter.Purpose
+}
+
+func (e *PurposeError) Error() string {
+	return fmt.Sprintf("%s accepts no conns but of the purpose %v: set that as Dialer.Split.Purpose", e.Peer.Short(), e.Want)
+}
 
 // A LimitError reports a relay's limit that a request ran into.
 type LimitError struct {

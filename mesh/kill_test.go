@@ -75,7 +75,7 @@ func killInMidTransfer(t *testing.T, seed int) {
 		}
 		here.CloseWrite()
 	})
-	victim := here.Paths()[rand.New(rand.NewPCG(uint64(seed), 0)).IntN(3)].Relay
+	rng := rand.New(rand.NewPCG(uint64(seed), 0))
 	var got bytes.Buffer
 	killedAt := 0
 	piece := make([]byte, 32<<10)
@@ -91,11 +91,15 @@ func killInMidTransfer(t *testing.T, seed int) {
 		if killedAt > 0 {
 			continue
 		}
+		var victims []identity.ID
 		for _, p := range there.Paths() {
-			if p.Relay == victim && p.Received > size/10 {
-				killedAt = got.Len()
-				wg.Go(byID[victim].kill)
+			if p.Received > size/10 {
+				victims = append(victims, p.Relay)
 			}
+		}
+		if len(victims) > 0 {
+			killedAt = got.Len()
+			wg.Go(byID[victims[rng.IntN(len(victims))]].kill)
 		}
 	}
 	wg.Wait()

@@ -39,13 +39,19 @@ const (
 	idleChecks = 5
 )
 
-// A linkKey tells apart the sessions that a node dials.
+// A linkKey tells apart the sessions that a node dials: one for each peer, but for
+// those that may not share paths with others.
 type linkKey struct {
 	peer        identity.ID
 	hop         bool // with a relay, to carry circuits: direct, without network key
 	relayedOnly bool
-	paths       int
-	policy      splitter.Policy
+	cells       bool // every frame on its paths is a cell
+}
+
+// A demand is what somebody wants of a session.
+type demand struct {
+	policy splitter.Policy
+	paths  int // at once, when none is direct
 }
 
 // A link dials the session to one peer and keeps it supplied with paths.
@@ -59,18 +65,31 @@ type link struct {
 	s   *session.Session // set before ready is closed
 	err error            // likewise
 
-	mu       sync.Mutex           // guards all below
-	live     map[uint32]liveRoute // by path id
-	joining  map[string]route     // by route key
-	rests    map[string]rest      // likewise
-	minPaths int                  // by our policy or, if that is stricter, the peer's
-	trouble  error                // what went wrong last, for those who give up waiting
+	comeback pace      // of a session without paths; run's alone
+	upgrades pace      // to a direct path; run's alone
+	known    []route   // when last looked up; run's alone
+	idleFor  time.Time // since when an outranked session has no streams; run's alone
+
+	mu       sync.Mutex            // guards all below
+	live     map[uint32]*liveRoute // by path id
+	joining  map[string]route      // by route key
+	rests    map[string]rest       // likewise
+	doubtful map[[32]byte]struct{} // tokens that the peer may have spent
+	minPaths int                   // by our policies or, if that is stricter, the peer's
+	paths    int                   // wanted at once, when none is direct
+	upgraded bool                  // there were a direct path and relayed ones at once
+	stuck    bool                  // paths are lacking, and none can be tried now
+	changed  chan struct{}         // closed and replaced when any of these changes
+	trouble  error                 // what went wrong last, for those who give up waiting
 }
 
 // A liveRoute is one that a path uses.
 type liveRoute struct {
 	route
-	since time.Time
+	conn   net.Conn
+	since  time.Time
+	token  *handshake.Join // with which it joined, until it is proven to work
+	active time.Time       // since when it is; zero: not yet
 }
 
 // A rest is how long a route that failed is left alone.
@@ -79,10 +98,11 @@ type rest struct {
 	next  time.Duration
 }
 
-// session returns the session for key, dialling it if there is none.
-func (n *Node) session(ctx context.Context, key linkKey, hints ...multiaddr.Multiaddr) (*session.Session, error) {
+// session returns the session for key, dialling it if there is none, once it has
+// as many paths as the policy demands.
+func (n *Node) session(ctx context.Context, key linkKey, want demand, hints ...multiaddr.Multiaddr) (*session.Session, error) {
 	for {
-		l, err := n.link(key, hints)
+		l, err := n.link(key, want, hints)
 		if err != nil {
 			return nil, err
 		}
@@ -95,30 +115,45 @@ func (n *Node) session(ctx context.Context, key linkKey, hints ...multiaddr.Mult
 			return nil, l.err
 		}
 		if l.s.Err() == nil {
-			return l.s, nil
+			return l.s, l.enough(ctx, &want.policy)
 		}
 		n.unlink(l) // it died as we looked
 	}
 }
 
 // link returns the link for key, starting one if there is none.
-func (n *Node) link(key linkKey, hints []multiaddr.Multiaddr) (*link, error) {
+func (n *Node) link(key linkKey, want demand, hints []multiaddr.Multiaddr) (*link, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if l := n.links[key]; l != nil {
-		return l, nil
+	l := n.links[key]
+	if l == nil {
+		if n.closed {
+			return nil, errNodeClosed
+		}
+		l = &link{
+			n: n, key: key, hints: hints, ready: make(chan struct{}), kick: make(chan struct{}, 1),
+			live: make(map[uint32]*liveRoute), joining: make(map[string]route), rests: make(map[string]rest),
+			doubtful: make(map[[32]byte]struct{}), changed: make(chan struct{}),
+			minPaths: n.leastPolicy(key.hop, key.peer).MinPaths,
+		}
+		n.links[key] = l
+		defer n.wg.Go(l.run) // ends with its session, or when it can't be dialled
 	}
-	if n.closed {
-		return nil, errNodeClosed
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if want.policy.MinPaths > l.minPaths || want.paths > l.paths {
+		l.minPaths, l.paths = max(l.minPaths, want.policy.MinPaths), max(l.paths, want.paths)
+		l.news()
 	}
-	l := &link{
-		n: n, key: key, hints: hints, ready: make(chan struct{}), kick: make(chan struct{}, 1),
-		live: make(map[uint32]liveRoute), joining: make(map[string]route), rests: make(map[string]rest),
-		minPaths: key.policy.MinPaths,
-	}
-	n.links[key] = l
-	n.wg.Go(l.run) // ends with its session, or when it can't be dialled
 	return l, nil
+}
+
+// news wakes who waits for a change, and the link itself. mu is held.
+func (l *link) news() {
+	l.stuck = false
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.signal()
 }
 
 func (n *Node) unlink(l *link) {
@@ -167,11 +202,6 @@ func (l *link) run() {
 			wait = notReservedLimit
 		}
 	}
-	if err == nil {
-		if err = l.supply(ctx, s); err != nil {
-			s.Abort(session.CodeNormal)
-		}
-	}
 	cancel()
 	if err != nil {
 		l.err = err
@@ -192,6 +222,7 @@ func (l *link) connect(ctx context.Context) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.known = routes
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -205,7 +236,7 @@ func (l *link) connect(ctx context.Context) (*session.Session, error) {
 	running := 0
 	start := func() {
 		r := routes[0]
-		routes = routes[1:]
+		routes = routes[1:] // l.known stays
 		running++
 		l.n.wg.Go(func() { // l.run, which runs, keeps wg above zero; ends with ctx
 			conn, res, err := l.dial(ctx, &r, nil)
@@ -287,54 +318,71 @@ func (l *link) begin(conn net.Conn, res *handshake.Result, r route) (*session.Se
 		return nil, err
 	}
 	a := &accepted{dialled: true, hop: l.key.hop, services: !l.key.hop || l.n.NetworkKey == nil}
-	s, err := l.n.newSession(res, a, l.ownPolicy(), l)
+	s, err := l.n.newSession(res, a, l)
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	if err := l.add(s, conn, res, r); err != nil {
+	if err := l.add(s, conn, res, r, nil); err != nil {
 		s.Abort(session.CodeNormal)
 		return nil, err
 	}
 	return s, nil
 }
 
-// add gives the session a path and remembers its route.
-func (l *link) add(s *session.Session, conn net.Conn, res *handshake.Result, r route) error {
+// add gives the session a path and remembers its route, and the token that it came
+// with.
+func (l *link) add(s *session.Session, conn net.Conn, res *handshake.Result, r route, token *handshake.Join) error {
 	l.mu.Lock()
-	l.live[res.PathID] = liveRoute{r, time.Now()}
+	l.live[res.PathID] = &liveRoute{route: r, conn: conn, since: time.Now(), token: token}
+	for _, other := range l.live {
+		l.upgraded = l.upgraded || other.direct() != r.direct()
+	}
+	l.news()
 	l.mu.Unlock()
-	err := s.AddPath(conn, res, session.PathInfo{Relay: r.relay, Remote: r.String(), Dialled: true})
+	err := s.AddPath(conn, res, session.PathInfo{Relay: r.relay, Operator: r.operator, Remote: r.String(), Dialled: true})
 	if err != nil {
 		l.mu.Lock()
 		delete(l.live, res.PathID)
 		l.mu.Unlock()
+	} else if l.key.relayedOnly && !r.direct() {
+		l.n.noteHop(l.n.firstHops.worked(r.relay, time.Now()))
 	}
 	return err
 }
 
 // pathChanged is the session's OnPath.
-func (l *link) pathChanged(_ *session.Session, e session.Event) {
-	if e.Err != nil {
-		l.mu.Lock()
-		if r, ok := l.live[e.Path.ID]; ok {
-			delete(l.live, e.Path.ID)
-			if time.Since(r.since) > maxRest { // it did well until now
-				delete(l.rests, r.key())
-			}
-			l.restLocked(&r.route)
+func (l *link) pathChanged(s *session.Session, e session.Event) {
+	l.mu.Lock()
+	r, ok := l.live[e.Path.ID]
+	var unproven *handshake.Join
+	switch {
+	case !ok:
+	case e.State == session.Active && r.active.IsZero():
+		r.active, r.token = time.Now(), nil
+	case e.State == session.Dead:
+		delete(l.live, e.Path.ID)
+		if time.Since(r.since) > maxRest { // it did well until now
+			delete(l.rests, r.key())
 		}
-		l.mu.Unlock()
+		l.restLocked(&r.route)
+		if unproven = r.token; unproven != nil {
+			l.doubtful[unproven.Token] = struct{}{} // the peer may never have seen our last message
+		}
 	}
-	l.signal()
+	l.news()
+	l.mu.Unlock()
+	if unproven != nil {
+		s.ReturnToken(*unproven)
+	}
 }
 
 // policyChanged is the session's OnPolicy.
 func (l *link) policyChanged(p splitter.Policy) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.minPaths = max(l.minPaths, p.MinPaths)
-	l.mu.Unlock()
-	l.signal()
+	l.news()
 }
 
 func (l *link) signal() {
@@ -342,12 +390,4 @@ func (l *link) signal() {
 	case l.kick <- struct{}{}:
 	default:
 	}
-}
-
-// ownPolicy is by what this node sends on the session, whatever its conns ask for.
-func (l *link) ownPolicy() splitter.Policy {
-	if l.key.hop {
-		return hopPolicy
-	}
-	return l.key.policy
 }

@@ -211,7 +211,7 @@ func relayed(t *testing.T, k int, cfg mesh.RelayConfig) (nodes []*mesh.Node, cli
 	nodes, boot := relays(t, k, overWS, cfg)
 	server := start(t, &mesh.Node{Identity: key(t, 1), Bootstrap: boot})
 	l = listen(t, server, "sink", k)
-	return nodes, start(t, &mesh.Node{Identity: key(t, 2), Bootstrap: boot}), l
+	return nodes, start(t, &mesh.Node{Identity: key(t, 2), Bootstrap: boot, Grace: -1}), l
 }
 
 func TestRelayLimits(t *testing.T) {
@@ -219,9 +219,8 @@ func TestRelayLimits(t *testing.T) {
 		_, client, l := relayed(t, 1, mesh.RelayConfig{MaxCircuitsPerPeer: 1})
 		d := &mesh.Dialer{Node: client, RelayedOnly: true, Paths: 1, Split: splitter.Policy{MinPaths: 1}}
 		connect(t, d, l)
-		other := *d
-		other.Split.FailFast = true // another policy, so another session
-		_, err := other.Dial(within(t), l.Addr().String())
+		other := start(t, &mesh.Node{Bootstrap: client.Bootstrap}) // another peer, so another session
+		_, err := d.Dial(within(t), listen(t, other, "x", 1).Addr().String())
 		limit, ok := errors.AsType[*mesh.LimitError](err)
 		if !ok || limit.Limit != "MaxCircuitsPerPeer" || limit.Value != 1 || limit.Relay.IsZero() {
 			t.Fatalf("%v: %+v", err, limit)

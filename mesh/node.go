@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -53,8 +52,19 @@ type Node struct {
 	// NetworkKey closes the network to all who don't have it. Nil: public.
 	NetworkKey *[32]byte
 	// Split is the policy of conns that are dialled without one of their own,
-	// and of what this node sends on conns that it accepts.
+	// and the least strict by which this node sends on conns that it accepts. A
+	// node with a private policy (secrecy, unlinkability) accepts no others.
 	Split splitter.Policy
+	// Grace is how long a conn lives on without any path to its peer, waiting for
+	// the network to come back. 0 means 60 s; negative: not at all.
+	Grace time.Duration
+	// FirstHops are the relays preferred when only relays may be used. Nil: those
+	// that worked since the node was made.
+	FirstHops *FirstHops
+	// OnPath is told of every path that comes, goes or changes its state, one event
+	// at a time and in order. While it blocks, events wait; over 4,096 of them, the
+	// oldest are dropped. Close waits for it. Nil: nobody is told.
+	OnPath func(PathEvent)
 	// Operator names who runs the node, for those who would rather not split
 	// over two relays of one operator. It is published in the node's record.
 	Operator string
@@ -84,6 +94,8 @@ type Node struct {
 	budget     *mux.Budget
 	pending    chan struct{}
 	relay      *relay
+	firstHops  *FirstHops
+	operators  operators
 
 	wg sync.WaitGroup // every goroutine of the node; Add under mu while not closed
 
@@ -92,15 +104,20 @@ type Node struct {
 	arrivals     []transport.Listener
 	services     map[string]*listener
 	links        map[linkKey]*link
-	sessions     map[*session.Session]*accepted   // of both directions; nil value: dialled
+	sessions     map[*session.Session]*accepted   // of both directions
 	tokens       map[[32]byte]*session.Session    // by the token's SHA-256
 	reservations map[identity.ID]*session.Session // relays that forward to us
 	asked        map[identity.ID]*session.Session // those, and relays that have yet to answer
 	reserving    bool
 	reservedC    chan struct{} // closed and replaced when reservations change
 	lastSequence int64
-	refusals     map[identity.ID]error // why there is no reservation at a relay
-	sources      map[string]int        // handshakes at once, by address or relay
+	pathless     map[*session.Session]struct{} // that wait for a path, or did
+	bounding     bool                          // boundPathless runs
+	boundAgain   bool                          // and is to look again
+	events       []PathEvent                   // that OnPath has yet to be told
+	telling      bool                          // tellAll runs
+	refusals     map[identity.ID]error         // why there is no reservation at a relay
+	sources      map[string]int                // handshakes at once, by address or relay
 }
 
 // init fills what the fields leave open. It starts nothing.
@@ -112,6 +129,10 @@ func (n *Node) init() {
 		n.links = make(map[linkKey]*link)
 		n.sessions = make(map[*session.Session]*accepted)
 		n.tokens = make(map[[32]byte]*session.Session)
+		n.pathless = make(map[*session.Session]struct{})
+		if n.firstHops = n.FirstHops; n.firstHops == nil {
+			n.firstHops = new(FirstHops)
+		}
 		n.reservations = make(map[identity.ID]*session.Session)
 		n.asked = make(map[identity.ID]*session.Session)
 		n.refusals = make(map[identity.ID]error)
@@ -137,8 +158,8 @@ func (n *Node) init() {
 		}
 		n.id = n.key.ID()
 		n.log = n.log.With("node", n.id.Short())
-		if n.policy, n.startErr = n.Split.WithDefaults(false); n.startErr == nil && n.policy.Purpose != splitter.Throughput {
-			n.startErr = fmt.Errorf("%w: sessions can't carry %v yet", splitter.ErrPolicy, n.policy.Purpose)
+		if n.policy, n.startErr = n.Split.WithDefaults(false); n.startErr == nil {
+			n.startErr = canCarry(n.policy.Purpose)
 		}
 		n.budget = mux.NewBudget(windowBytes)
 		if n.Relay != nil {
@@ -359,44 +380,6 @@ func (n *Node) closeSessions(hop bool) {
 		wg.Go(func() { s.Close() })
 	}
 	wg.Wait()
-}
-
-// SessionStats is the state of one session.
-type SessionStats struct {
-	Peer    identity.ID
-	Paths   []Path
-	Streams int
-}
-
-// Stats is the state of a node.
-type Stats struct {
-	Sessions     []SessionStats
-	Reservations []identity.ID // the relays that forward to us
-	Relay        RelayStats
-}
-
-// Stats returns the present state.
-func (n *Node) Stats() Stats {
-	n.init()
-	n.mu.Lock()
-	var st Stats
-	var all []*session.Session
-	for s := range n.sessions {
-		all = append(all, s)
-	}
-	for id := range n.reservations {
-		st.Reservations = append(st.Reservations, id)
-	}
-	n.mu.Unlock()
-	for _, s := range all {
-		st.Sessions = append(st.Sessions, SessionStats{Peer: s.Peer(), Paths: pathsOf(s), Streams: s.NumStreams()})
-	}
-	slices.SortFunc(st.Reservations, identity.ID.Compare)
-	slices.SortFunc(st.Sessions, func(a, b SessionStats) int { return a.Peer.Compare(b.Peer) })
-	if n.relay != nil {
-		st.Relay = n.relay.stats()
-	}
-	return st
 }
 
 // checkStanding asks the authority about peer; an authority that can't answer

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // Each stream begins with a request, which the other end answers before any
@@ -27,6 +28,7 @@ const (
 	statusBusy        = 3
 	statusLimit       = 4 // body: value 64, limit's name
 	statusNotReserved = 5
+	statusPurpose     = 6 // body: the only purpose that the peer accepts, 8
 )
 
 // Services of the mesh itself; the name can't be one of an application's, which
@@ -114,17 +116,27 @@ func readAnswer(r io.Reader) (a openAnswer, err error) {
 	n := int(binary.BigEndian.Uint16(head[1:]))
 	bad := &FormatError{fmt.Sprintf("answer of status %d with %d bytes", a.status, n)}
 	switch {
-	case a.status > statusNotReserved, n > maxAnswerBody, a.status == statusOK && n != 0 && n != 8, a.status == statusLimit && n < 9:
+	case a.status > statusPurpose, n > maxAnswerBody, a.status == statusOK && n != 0 && n != 8, a.status == statusLimit && n < 9,
+		a.status == statusPurpose && n != 1:
 		return a, bad
 	}
 	a.body = make([]byte, n)
 	if _, err = io.ReadFull(r, a.body); err != nil {
 		return a, err
 	}
-	if a.status == statusLimit && !limitNames[string(a.body[8:])] {
+	if a.status == statusLimit && !limitNames[string(a.body[8:])] || a.status == statusPurpose && !splitter.Purpose(a.body[0]).Private() {
 		return a, bad
 	}
 	return a, nil
+}
+
+// wrongPurpose is the answer to a conn whose bytes are divided for another purpose
+// than the private one that own demands of all; nil when there is nothing to object to.
+func wrongPurpose(own, conn splitter.Policy) *openAnswer {
+	if !own.Purpose.Private() || conn.Purpose == own.Purpose {
+		return nil
+	}
+	return &openAnswer{statusPurpose, []byte{byte(own.Purpose)}}
 }
 
 // limitNames are the limits that an answer may name: fields of RelayConfig.
@@ -148,6 +160,8 @@ func (a openAnswer) err(peer identity.ID) error {
 		base = ErrNotReserved
 	case statusLimit:
 		return &LimitError{Relay: peer, Limit: string(a.body[8:]), Value: binary.BigEndian.Uint64(a.body)}
+	case statusPurpose:
+		return &PurposeError{Peer: peer, Want: splitter.Purpose(a.body[0])}
 	default:
 		base = ErrRefused
 	}

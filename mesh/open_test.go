@@ -119,7 +119,7 @@ func TestDiverse(t *testing.T) {
 		{"unlike those in use", []route{r(9, "", "a")}, []route{r(1, "", "a"), r(2, "", "b")}, "21"},
 	} {
 		got := ""
-		for _, r := range diverse(tt.used, tt.candidates) {
+		for _, r := range diverse(tt.used, tt.candidates, func(int) int { return 0 }) {
 			got += string('0' + rune(r.relay[0]))
 		}
 		if got != tt.want {

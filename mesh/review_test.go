@@ -192,10 +192,10 @@ func TestPeerGone(t *testing.T) {
 func TestCutIsNoEnd(t *testing.T) {
 	wire := link.New(link.Config{})
 	var fin atomic.Bool
-	server := start(t, &mesh.Node{Identity: key(t, 1), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
+	server := start(t, &mesh.Node{Identity: key(t, 1), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}, Grace: -1})
 	l := listen(t, server, "x", 0)
 	client := start(t, &mesh.Node{
-		Identity: key(t, 2), Bootstrap: server.Addrs(),
+		Identity: key(t, 2), Bootstrap: server.Addrs(), Grace: -1,
 		Transports: []transport.Transport{link.WrapTransport(&tcp.Transport{}, link.Wrapper{Dial: func(multiaddr.Multiaddr) *link.Link {
 			fin.Store(true)
 			return wire

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -36,6 +35,14 @@ func (r *route) String() string {
 	return r.addr.String()
 }
 
+// carrier names who carries the route: the relay, with all others of its operator.
+func (r *route) carrier() string {
+	if r.operator != "" {
+		return "operator " + r.operator
+	}
+	return string(r.relay[:])
+}
+
 // key tells routes apart: one for each relay, one for each direct address.
 func (r *route) key() string {
 	switch {
@@ -47,8 +54,7 @@ func (r *route) key() string {
 	return r.relay.String()
 }
 
-// routes returns the ways to the key's peer, the preferred first: direct ones,
-// then relays so that neighbours in the list differ as much as can be.
+// routes returns the ways to the key's peer, the preferred first; see inOrder.
 func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multiaddr) ([]route, error) {
 	if key.peer == n.id {
 		return []route{{self: true}}, nil
@@ -110,47 +116,11 @@ func (n *Node) sortRoutes(ctx context.Context, key linkKey, addrs []multiaddr.Mu
 		if r.direct() {
 			direct = append(direct, r)
 		} else {
-			if rec, err := n.lookup(ctx, r.relay); err == nil && rec != nil {
-				r.operator = rec.Operator
-			}
+			r.operator = n.operators.of(ctx, n, r.relay)
 			relayed = append(relayed, r)
 		}
 	}
-	rand.Shuffle(len(relayed), func(i, j int) { relayed[i], relayed[j] = relayed[j], relayed[i] })
-	return append(direct, diverse(nil, relayed)...)
-}
-
-// diverse orders candidates so that each, in its turn, shares as little as can be
-// with those used and those before it: another operator first, then another network.
-func diverse(used, candidates []route) []route {
-	chosen := append([]route(nil), used...)
-	left := append([]route(nil), candidates...)
-	for len(left) > 0 {
-		best, cost := 0, -1
-		for i := range left {
-			if c := shared(chosen, &left[i]); cost < 0 || c < cost {
-				best, cost = i, c
-			}
-		}
-		chosen = append(chosen, left[best])
-		left = append(left[:best], left[best+1:]...)
-	}
-	return chosen[len(used):]
-}
-
-// shared counts what r has in common with the chosen ones; an operator weighs
-// more than any number of networks.
-func shared(chosen []route, r *route) int {
-	cost := 0
-	for i := range chosen {
-		if r.operator != "" && chosen[i].operator == r.operator {
-			cost += 1000
-		}
-		if r.group != "" && chosen[i].group == r.group {
-			cost++
-		}
-	}
-	return cost
+	return n.inOrder(nil, append(direct, relayed...), key.relayedOnly)
 }
 
 func (n *Node) canDial(addr multiaddr.Multiaddr) bool {

@@ -18,11 +18,24 @@ func (n *Node) serve(s *session.Session, a *accepted, st *session.Stream) {
 	st.SetReadDeadline(time.Time{})
 	switch q.service {
 	case serviceReserve, serviceConnect:
+		n.carries(s, a)
 		n.serveRelay(s, st, q)
 	case serviceCircuit:
 		n.serveCircuit(s, st, q)
 	default:
 		n.serveService(s, a, st, q.service)
+	}
+}
+
+// carries notes that a session carries circuits. It dies with its last path, so
+// that those who use them turn to other relays at once.
+func (n *Node) carries(s *session.Session, a *accepted) {
+	n.mu.Lock()
+	first := !a.hop
+	a.hop = true
+	n.mu.Unlock()
+	if first {
+		s.SetGrace(0)
 	}
 }
 
@@ -52,6 +65,10 @@ func (n *Node) serveService(s *session.Session, a *accepted, st *session.Stream,
 	}
 	if l == nil {
 		refuse(st, openAnswer{status: statusNoService})
+		return
+	}
+	if a := wrongPurpose(n.policy, st.Policy()); a != nil && s.Peer() != n.id {
+		refuse(st, *a)
 		return
 	}
 	c := &Conn{stream: st, session: s, local: Addr{n.id, service}, remote: Addr{ID: s.Peer()}}

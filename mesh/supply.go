@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
@@ -27,38 +28,32 @@ func (l *link) restLocked(r *route) {
 	l.rests[k] = rest{time.Now().Add(next + jitter), next}
 }
 
-// supply adds paths until the policy is satisfied.
-func (l *link) supply(ctx context.Context, s *session.Session) error {
+// enough waits until there are as many paths as the policy demands. One is not
+// waited for: the session itself does that.
+func (l *link) enough(ctx context.Context, p *splitter.Policy) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	for {
-		have, want := l.distinct()
-		if have >= want {
+		l.mu.Lock()
+		have, want := l.carriersLocked(p.Purpose.Private()), p.MinPaths
+		stuck, changed := l.stuck, l.changed
+		l.mu.Unlock()
+		if want <= 1 && !p.Purpose.Private() || have >= want {
 			return nil
 		}
 		few := &splitter.TooFewPathsError{Have: have, Want: want}
 		l.tooFew(few)
-		if l.joinMore(s) && l.key.policy.FailFast && l.idle() {
+		if stuck && p.FailFast {
 			return l.inTrouble(few)
 		}
-		t := time.NewTimer(minRest)
 		select {
-		case <-l.kick:
-		case <-t.C:
-		case <-s.Done():
-			t.Stop()
-			return s.Err()
+		case <-changed:
+		case <-l.s.Done():
+			return l.s.Err()
 		case <-ctx.Done():
-			t.Stop()
 			return l.inTrouble(fmt.Errorf("%w (%w)", few, context.Cause(ctx)))
 		}
-		t.Stop()
 	}
-}
-
-// idle reports whether no path is being joined.
-func (l *link) idle() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.joining) == 0
 }
 
 // maintain keeps the session at the number of paths that it wants until it ends,
@@ -67,26 +62,39 @@ func (l *link) maintain(s *session.Session) {
 	idle := time.NewTicker(idleLimit / idleChecks)
 	defer idle.Stop()
 	for unused := 0; ; {
-		var again <-chan time.Time // nil, and so never, when nothing is lacking
-		if l.joinMore(s) {
-			again = time.After(l.untilNext())
-		}
+		next := time.NewTimer(l.tend(s))
 		select {
 		case <-l.kick:
-		case <-again:
+		case <-next.C:
 		case <-idle.C:
 			if unused++; s.NumStreams() > 0 || l.n.reservedBy(s) {
 				unused = 0
 			}
-			if unused == idleChecks {
-				l.n.unlink(l)
-				s.Close()
-				return
-			}
 		case <-s.Done():
+			next.Stop()
+			return
+		}
+		next.Stop()
+		if unused == idleChecks || l.drained(s) {
+			l.n.unlink(l)
+			s.Close()
 			return
 		}
 	}
+}
+
+// tend does what is due for the session's paths, and returns how long until it is
+// to be asked again, if nothing changes before.
+func (l *link) tend(s *session.Session) time.Duration {
+	if since, _ := s.Pathless(); !since.IsZero() && !l.key.hop {
+		return l.resume(s)
+	}
+	l.comeback = pace{}
+	wait := idleLimit
+	if l.joinMore(s, false) {
+		wait = l.untilNext()
+	}
+	return min(wait, l.upgrade(s), l.trim(s), l.untilDrained(s))
 }
 
 // untilNext is how long to wait for a route that rests, or for news.
@@ -102,122 +110,219 @@ func (l *link) untilNext() time.Duration {
 	return max(wait, minRest/10)
 }
 
-// distinct counts the live paths of which no two share a relay, and how many
-// there must be.
-func (l *link) distinct() (have, want int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.relaysLocked(false)), l.minPaths
-}
-
-// relaysLocked are the relays of the live paths, and of those being joined; direct
-// ones are of the zero relay. mu is held.
-func (l *link) relaysLocked(joining bool) map[identity.ID]bool {
-	relays := make(map[identity.ID]bool)
+// carriersLocked counts the live paths of which no two share a relay or an
+// operator; a direct one counts, unless the policy is private. mu is held.
+func (l *link) carriersLocked(private bool) int {
+	carriers := make(map[string]struct{})
 	for _, r := range l.live {
-		relays[r.relay] = true
-	}
-	if joining {
-		for _, r := range l.joining {
-			relays[r.relay] = true
+		if !r.direct() || !private {
+			carriers[r.carrier()] = struct{}{}
 		}
 	}
-	return relays
+	return len(carriers)
 }
 
-// lackLocked is how many paths there should be more. mu is held.
-func (l *link) lackLocked() int {
-	relays := l.relaysLocked(true)
-	want := max(l.key.paths, l.minPaths)
-	if relays[identity.ID{}] {
-		want = l.minPaths // a direct path is enough by itself
+// directLocked reports whether a direct path is alive. mu is held.
+func (l *link) directLocked() bool {
+	for _, r := range l.live {
+		if r.direct() {
+			return true
+		}
 	}
-	return want - len(relays)
+	return false
 }
 
-// joinMore starts to join as many paths as the session lacks. It reports whether
-// some are still wanted that could not be tried.
-func (l *link) joinMore(s *session.Session) bool {
+// A lack is what a session has too few of: paths over different relays, and such
+// of different operators too. Those being joined count as there.
+type lack struct{ relays, carriers int }
+
+func (k lack) some() bool { return k.relays > 0 || k.carriers > 0 }
+
+// lackLocked returns what the session lacks. mu is held.
+func (l *link) lackLocked() lack {
+	relays, carriers := make(map[identity.ID]struct{}), make(map[string]struct{})
+	count := func(r *route) {
+		relays[r.relay] = struct{}{}
+		carriers[r.carrier()] = struct{}{}
+	}
+	for _, r := range l.live {
+		count(&r.route)
+	}
+	for _, r := range l.joining {
+		count(&r)
+	}
+	if len(l.live)+len(l.joining) >= session.MaxPaths {
+		return lack{}
+	}
+	return lack{l.wantLocked() - len(relays), l.minPaths - len(carriers)}
+}
+
+// wantLocked is over how many different relays there should be paths, a direct one
+// counted. mu is held.
+func (l *link) wantLocked() int {
+	switch {
+	case !l.directLocked():
+		return max(l.paths, l.minPaths)
+	case l.upgraded:
+		return max(l.minPaths, 1+warmBackups)
+	}
+	return l.minPaths // a direct path is enough by itself
+}
+
+// routes looks the ways to the peer up again. When that fails, those known from
+// before must do.
+func (l *link) routes() ([]route, error) {
+	ctx, cancel := context.WithTimeout(l.n.ctx, lookupTimeout)
+	defer cancel()
+	routes, err := l.n.routes(ctx, l.key, l.hints)
+	if err == nil {
+		l.known = routes
+	} else if l.known != nil && !errors.Is(err, ErrRevoked) {
+		return l.known, nil
+	}
+	return routes, err
+}
+
+// joinMore starts to join as many paths as the session lacks; if it is urgent,
+// over every way there is. It reports whether some are still wanted that could
+// not be tried.
+func (l *link) joinMore(s *session.Session, urgent bool) bool {
 	l.mu.Lock()
-	lack := l.lackLocked()
+	lacks := l.lackLocked().some()
 	l.mu.Unlock()
-	if lack <= 0 {
+	if !lacks && !urgent {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(l.n.ctx, joinTimeout)
-	routes, err := l.n.routes(ctx, l.key, l.hints)
-	cancel()
-	if err != nil {
-		return true
+	var chosen []route
+	if routes, err := l.routes(); err == nil {
+		chosen = l.choose(routes, urgent)
 	}
-	for _, r := range l.choose(routes, lack) {
-		if !l.n.goRun(func() { l.join(s, r) }) { // ends within joinTimeout
-			l.joined(&r)
-			return false
-		}
-		lack--
+	for _, r := range chosen {
+		l.begun(s, r, urgent)
 	}
-	return lack > 0
-}
-
-// choose picks up to k of the routes that are neither in use nor resting, and
-// marks them as joining.
-func (l *link) choose(routes []route, k int) []route {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	used := make([]route, 0, len(l.live))
-	for _, r := range l.live {
-		used = append(used, r.route)
+	lacks = l.lackLocked().some()
+	if stuck := lacks && len(l.joining) == 0; stuck && !l.stuck {
+		close(l.changed) // but not news to the link itself
+		l.changed = make(chan struct{})
+		l.stuck = true
 	}
-	busy := l.relaysLocked(true) // one direct path is enough, too
-	var free []route
-	for _, r := range routes {
-		if !busy[r.relay] && !now.Before(l.rests[r.key()].until) {
-			free = append(free, r)
-			busy[r.relay] = r.direct()
+	return lacks
+}
+
+// begun starts to join over r, which is marked as joining.
+func (l *link) begun(s *session.Session, r route, urgent bool) {
+	limit := joinTimeout
+	if urgent {
+		limit = urgentTimeout
+	}
+	if !l.n.goRun(func() { l.join(s, r, limit) }) { // ends within limit
+		l.joined(&r)
+	}
+}
+
+// choose picks routes that are not in use for what the session lacks, and marks
+// them as joining. Those that rest are left out, unless it is urgent: then all may
+// be tried, maxUrgent at once.
+func (l *link) choose(routes []route, urgent bool) (chosen []route) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	used, free := l.freeLocked(routes, urgent)
+	carriers := make(map[string]bool)
+	for i := range used {
+		carriers[used[i].carrier()] = true
+	}
+	lack := l.lackLocked()
+	for _, r := range l.n.inOrder(used, free, l.key.relayedOnly) {
+		other := !carriers[r.carrier()]
+		if urgent && len(l.joining) >= maxUrgent || !urgent && lack.relays <= 0 && !(other && lack.carriers > 0) {
+			continue
 		}
+		carriers[r.carrier()] = true
+		lack.relays--
+		if other {
+			lack.carriers--
+		}
+		l.joining[r.key()] = r
+		chosen = append(chosen, r)
 	}
+	return chosen
+}
+
+// freeLocked sorts out the routes that paths use or are about to, and those that
+// may be tried. mu is held.
+func (l *link) freeLocked(routes []route, urgent bool) (used, free []route) {
+	now := time.Now()
+	busy := make(map[identity.ID]bool)
+	for _, r := range l.live {
+		used, busy[r.relay] = append(used, r.route), true
+	}
+	for _, r := range l.joining {
+		used, busy[r.relay] = append(used, r), true
+	}
+	for _, r := range routes {
+		_, joining := l.joining[r.key()]
+		taken := busy[r.relay] && !(urgent && r.direct()) // one direct path is enough
+		if joining || taken || now.Before(l.rests[r.key()].until) && !urgent {
+			continue
+		}
+		free = append(free, r)
+		busy[r.relay] = r.direct()
+	}
+	slices.SortStableFunc(free, func(a, b route) int { return l.rests[a.key()].until.Compare(l.rests[b.key()].until) })
 	for k, r := range l.rests { // forget those that could rest no longer
 		if now.Sub(r.until) > maxRest {
 			delete(l.rests, k)
 		}
 	}
-	free = diverse(used, free)
-	free = free[:min(k, len(free))]
-	for i := range free {
-		l.joining[free[i].key()] = free[i]
-	}
-	return free
+	return used, free
 }
 
 func (l *link) joined(r *route) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	delete(l.joining, r.key())
-	l.mu.Unlock()
-	l.signal()
+	l.news()
 }
 
 // join adds a path over r.
-func (l *link) join(s *session.Session, r route) {
+func (l *link) join(s *session.Session, r route, limit time.Duration) {
 	defer l.joined(&r)
-	ctx, cancel := context.WithTimeout(l.n.ctx, joinTimeout)
+	ctx, cancel := context.WithTimeout(l.n.ctx, limit)
 	defer cancel()
 	token, err := s.TakeToken(ctx)
 	if err != nil {
 		return
 	}
 	conn, res, err := l.dial(ctx, &r, &token)
-	if err == nil {
-		err = l.add(s, conn, res, r)
-	}
-	if err == nil {
+	if err != nil {
+		l.giveBack(s, token, err)
+	} else if err = l.add(s, conn, res, r, &token); err == nil {
 		return
 	}
 	l.failed(&r)
 	l.setTrouble(&RouteError{r.String(), err})
 	l.n.log.Debug("join failed", "peer", l.key.peer.Short(), "via", r.String(), "err", err)
-	if errors.Is(err, handshake.ErrUnknownToken) {
-		s.Abort(session.CodeReplaced) // authenticated and final: the peer has lost the session
+}
+
+// giveBack keeps the token of a handshake that failed for the next attempt. Whoever
+// hides the peer's answers can make us doubt whether the peer has spent it; that
+// the peer does not know any other is authenticated and final: it has lost the session.
+func (l *link) giveBack(s *session.Session, token handshake.Join, err error) {
+	l.mu.Lock()
+	_, doubtful := l.doubtful[token.Token]
+	unknown := errors.Is(err, handshake.ErrUnknownToken)
+	if unknown {
+		delete(l.doubtful, token.Token)
+	} else {
+		l.doubtful[token.Token] = struct{}{}
+	}
+	l.mu.Unlock()
+	switch {
+	case !unknown:
+		s.ReturnToken(token)
+	case !doubtful:
+		s.Abort(session.CodeReplaced)
 	}
 }

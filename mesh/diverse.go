@@ -1,0 +1,177 @@
+package mesh
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+)
+
+// inOrder returns the routes in the order in which to try them: direct ones first,
+// then relays, each as unlike those used and those before it as can be. With
+// pinned, the node's first hops go before all other relays.
+func (n *Node) inOrder(used, routes []route, pinned bool) []route {
+	var direct, relayed []route
+	for _, r := range routes {
+		if r.direct() {
+			direct = append(direct, r)
+		} else {
+			relayed = append(relayed, r)
+		}
+	}
+	if !pinned {
+		return append(direct, diverse(used, relayed, rand.IntN)...)
+	}
+	var first, rest []route
+	for _, r := range relayed {
+		if n.firstHops.has(r.relay, time.Now()) {
+			first = append(first, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	first = diverse(used, first, rand.IntN)
+	rest = diverse(append(append([]route(nil), used...), first...), rest, rand.IntN)
+	return append(append(direct, first...), rest...)
+}
+
+// diverse orders candidates so that each, in its turn, shares as little as can be
+// with those used and those before it: another operator first, then another
+// network. Of those that are equal in this, a network is drawn first and then one
+// of its relays, so that a swarm of relays in one network is worth no more than
+// one. intN draws from [0, n).
+func diverse(used, candidates []route, intN func(n int) int) []route {
+	operators, groups := make(map[string]int), make(map[string]int)
+	take := func(r *route) {
+		if r.operator != "" {
+			operators[r.operator]++
+		}
+		if r.group != "" {
+			groups[r.group]++
+		}
+	}
+	for i := range used {
+		take(&used[i])
+	}
+	left := append([]route(nil), candidates...)
+	out := make([]route, 0, len(left))
+	for len(left) > 0 {
+		best := cheapest(left, func(r *route) [2]int { return [2]int{operators[r.operator], groups[r.group]} })
+		i := drawByGroup(left, best, intN)
+		take(&left[i])
+		out = append(out, left[i])
+		left[i] = left[len(left)-1]
+		left = left[:len(left)-1]
+	}
+	return out
+}
+
+// cheapest returns the indices of the routes of least cost, the first number of
+// which weighs more than any of the second.
+func cheapest(routes []route, cost func(*route) [2]int) (best []int) {
+	var least [2]int
+	for i := range routes {
+		c := cost(&routes[i])
+		switch {
+		case len(best) == 0 || c[0] < least[0] || c[0] == least[0] && c[1] < least[1]:
+			best, least = append(best[:0], i), c
+		case c == least:
+			best = append(best, i)
+		}
+	}
+	return best
+}
+
+// drawByGroup draws one of the indices: a network first, then one of it. Routes of
+// no known network are one together.
+func drawByGroup(routes []route, from []int, intN func(n int) int) int {
+	var names []string
+	members := make(map[string][]int)
+	for _, i := range from {
+		g := routes[i].group
+		if members[g] == nil {
+			names = append(names, g)
+		}
+		members[g] = append(members[g], i)
+	}
+	group := members[names[intN(len(names))]]
+	return group[intN(len(group))]
+}
+
+const (
+	// operatorLife is how long the operator in a relay's record is believed,
+	// operatorRetry how long it is left at that there is none.
+	operatorLife  = 10 * time.Minute
+	operatorRetry = time.Minute
+	maxOperators  = 4096
+	lookupTimeout = 5 * time.Second
+)
+
+// operators remembers who runs which relay, as far as their records tell.
+type operators struct {
+	mu    sync.Mutex // guards the rest
+	known map[identity.ID]operator
+}
+
+type operator struct {
+	name  string
+	until time.Time
+}
+
+// operatorSoon begins to look up who runs a relay. What it returns waits for that,
+// a little; a later path over the relay finds it remembered.
+func (n *Node) operatorSoon(relay identity.ID) func() string {
+	if n.Directory == nil || relay.IsZero() {
+		return func() string { return "" }
+	}
+	found := make(chan string, 1)
+	n.goRun(func() { // ends within lookupTimeout
+		ctx, cancel := context.WithTimeout(n.ctx, lookupTimeout)
+		defer cancel()
+		found <- n.operators.of(ctx, n, relay)
+	})
+	return func() string {
+		select {
+		case name := <-found:
+			return name
+		case <-time.After(stagger):
+			return ""
+		}
+	}
+}
+
+// of returns the operator of a relay, "" when it is not known; it may ask the
+// node's directory.
+func (o *operators) of(ctx context.Context, n *Node, relay identity.ID) string {
+	if n.Directory == nil || relay.IsZero() {
+		return ""
+	}
+	now := time.Now()
+	o.mu.Lock()
+	op, ok := o.known[relay]
+	o.mu.Unlock()
+	if ok && now.Before(op.until) {
+		return op.name
+	}
+	rec, err := n.lookup(ctx, relay)
+	if err == nil {
+		op = operator{rec.Operator, now.Add(operatorLife)}
+	} else {
+		op.until = now.Add(operatorRetry) // and what it was before still holds
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.known == nil {
+		o.known = make(map[identity.ID]operator)
+	}
+	for id := range o.known { // room for one: any other may go
+		if len(o.known) < maxOperators {
+			break
+		}
+		delete(o.known, id)
+	}
+	o.known[relay] = op
+	return op.name
+}

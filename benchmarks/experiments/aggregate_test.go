@@ -27,7 +27,7 @@ func measure(t *testing.T, span time.Duration, shapes ...shape) *transfer {
 }
 
 // steady is the goodput without the beginning and the end, in Mbit/s.
-func (x *transfer) steady() float64 { return x.rate(x.took/5, x.took*9/10) }
+func (x *transfer) steady() float64 { return x.or(x.rate(x.took/5, x.took*9/10)) }
 
 // TestAggregate: paths carry together what each carries alone.
 func TestAggregate(t *testing.T) {

@@ -75,7 +75,7 @@ func TestLoss(t *testing.T) {
 			limit += detection
 		}
 		results = append(results,
-			Result{Name: "LOSS_" + l.name + "_STALL", Value: milliseconds(gap), Unit: "ms", Bar: atMost(milliseconds(limit)), Note: x.noteOf("at %v", since)},
+			Result{Name: "LOSS_" + l.name + "_STALL", Value: x.or(milliseconds(gap)), Unit: "ms", Bar: atMost(milliseconds(limit)), Note: x.noteOf("at %v", since)},
 			Result{Name: "LOSS_" + l.name + "_WRONG", Value: x.wrong(), Unit: "bytes lost or doubled", Bar: atMost(0), Note: x.note()})
 		c.lines = append(c.lines, line{map[string]string{"RST": "by a reset", "HOLE": "by a black hole"}[l.name], x.curve(100 * time.Millisecond)})
 	}
@@ -94,7 +94,7 @@ func TestErasure(t *testing.T) {
 		name := "ERASURE_" + l.name
 		x, err := loseFastest(t, span, l.lose, policy, shapes...)
 		if errors.Is(err, splitter.ErrPolicy) { // until sessions carry the purpose
-			results = append(results, Result{Name: name, Value: math.Inf(1), Unit: "× the normal largest gap", Bar: atMost(1.2), Note: err.Error()})
+			results = append(results, Result{Name: name, Value: math.NaN(), Unit: "× the normal largest gap", Bar: atMost(1.2), Note: err.Error()})
 			continue
 		}
 		if err != nil {
@@ -108,7 +108,7 @@ func TestErasure(t *testing.T) {
 		normal, _ := x.gap(span/10, span/2)
 		after, since := x.gap(span/2, min(span/2+2*time.Second, x.took))
 		results = append(results,
-			Result{Name: name, Value: milliseconds(after) / milliseconds(normal), Unit: "× the normal largest gap", Bar: atMost(1.2), Note: x.noteOf("%v at %v", after, since)},
+			Result{Name: name, Value: x.or(milliseconds(after) / milliseconds(normal)), Unit: "× the normal largest gap", Bar: atMost(1.2), Note: x.noteOf("%v at %v", after, since)},
 			Result{Name: name + "_WRONG", Value: x.wrong(), Unit: "bytes lost or doubled", Bar: atMost(0), Note: x.note()})
 		c.lines = append(c.lines, line{map[string]string{"RST": "by a reset", "HOLE": "by a black hole"}[l.name], x.curve(100 * time.Millisecond)})
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -94,7 +95,7 @@ func (r *relay) restart(after time.Duration) {
 
 // A fate is what became of a schedule.
 type fate struct {
-	err   error         // the first, of either direction
+	err   error         // of either direction
 	pause time.Duration // the longest that a receiver saw
 }
 
@@ -111,11 +112,10 @@ func (p *plan) run(w *world) (f fate) {
 	wg.Go(func() { there.carry(w.near, w.far, events...) })
 	wg.Go(func() { back.carry(w.far, w.near) })
 	wg.Wait()
-	first := there // to end: an error of one ends the other too
-	if back.took < there.took {
-		first = back
+	f.err = cmp.Or(there.err, back.err)
+	if errors.Is(f.err, net.ErrClosed) { // because the other one failed
+		f.err = cmp.Or(back.err, f.err)
 	}
-	f.err = cmp.Or(first.err, there.err, back.err)
 	for _, x := range []*transfer{there, back} {
 		gap, _ := x.gap(0, x.took)
 		f.pause = max(f.pause, gap)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -160,6 +161,14 @@ func (x *transfer) receive(c stream) error {
 	}
 }
 
+// or is a figure of the transfer: no number, which passes no bar, if it failed.
+func (x *transfer) or(v float64) float64 {
+	if x.err != nil {
+		return math.NaN()
+	}
+	return v
+}
+
 // note is the error's text, for a figure.
 func (x *transfer) note() string {
 	if x.err == nil {
@@ -182,13 +191,9 @@ func (x *transfer) rate(from, to time.Duration) float64 {
 	return float64(x.received(to)-x.received(from)) * 8 / 1e6 / (to - from).Seconds()
 }
 
-// whole is the goodput from the first Write to the last Read, in Mbit/s: 0 if
-// it failed.
+// whole is the goodput from the first Write to the last Read, in Mbit/s.
 func (x *transfer) whole() float64 {
-	if x.err != nil {
-		return 0
-	}
-	return float64(x.size) * 8 / 1e6 / x.took.Seconds()
+	return x.or(float64(x.size) * 8 / 1e6 / x.took.Seconds())
 }
 
 // slowest is the least goodput of any span between two moments, looked at every

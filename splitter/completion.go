@@ -26,10 +26,13 @@ import "time"
 // (Yang et al., IEEE ICC 2014).
 type EarliestCompletion struct{}
 
-// Completions that differ by less than a tenth and half a millisecond are equal.
+// Completions that differ by less than a tenth and half a millisecond are equal, or
+// by what the later path's round trips vary, if that is no more than tieDoubt: a
+// first sample says little of a fast path.
 const (
 	tieShare = 10 // one in
 	tieFloor = 500 * time.Microsecond
+	tieDoubt = 2 * time.Millisecond
 )
 
 // Guesses for what no path of the session has shown yet.
@@ -58,7 +61,7 @@ func (EarliestCompletion) Next(_ time.Time, j Job, paths []Path) (path, ahead in
 	limit := v.done[best] + v.done[best]/tieShare + tieFloor
 	path = -1
 	for i := range v.paths {
-		if v.done[i] <= limit && v.paths[i].Open(j.Size) && (path < 0 || v.paths[i].Carried < v.paths[path].Carried) {
+		if v.done[i] <= limit+min(v.paths[i].RTTVar, tieDoubt) && v.paths[i].Open(j.Size) && (path < 0 || v.paths[i].Carried < v.paths[path].Carried) {
 			path = i
 		}
 	}

@@ -244,8 +244,7 @@ func (g *segment) shardArrived() {
 	g.acked = true
 	k.shardGone(g)
 	if k.acked++; k.acked >= g.lane.scheme.K() {
-		k.segment.acked = true
-		g.lane.trim()
+		k.segment.arrived()
 	}
 }
 

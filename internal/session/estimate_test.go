@@ -10,7 +10,7 @@ import (
 // A link is a path simulated in virtual time: a FIFO of rate bytes a second and
 // round trip rtt, with a receiver that acknowledges as ours does, fed by a
 // sender that keeps to an estimator's window.
-type link struct {
+type simLink struct {
 	rate   float64
 	rtt    time.Duration
 	jitter time.Duration                // of acknowledgements, at most
@@ -52,12 +52,12 @@ const (
 var linkEpoch = time.Unix(1e9, 0)
 
 // put gives the FIFO n bytes and returns when they arrive.
-func (l *link) put(n int) time.Duration {
+func (l *simLink) put(n int) time.Duration {
 	l.free = max(l.free, l.now) + time.Duration(float64(n)/l.rate*1e9)
 	return l.free + l.rtt/2
 }
 
-func (l *link) send() {
+func (l *simLink) send() {
 	for l.wants == nil || l.wants(l.now) {
 		w := l.est.window()
 		if l.inFlight > 0 && l.inFlight+linkFrame > w {
@@ -69,7 +69,7 @@ func (l *link) send() {
 }
 
 // run lets d pass and returns how many bytes a second were acknowledged.
-func (l *link) run(d time.Duration) float64 {
+func (l *simLink) run(d time.Duration) float64 {
 	before, end := l.est.delivered, l.now+d
 	for {
 		l.send()
@@ -112,7 +112,7 @@ func (l *link) run(d time.Duration) float64 {
 	}
 }
 
-func (l *link) tell() {
+func (l *simLink) tell() {
 	at := l.now + l.rtt/2
 	if l.jitter > 0 {
 		at += time.Duration(l.rng.Int64N(int64(l.jitter)))
@@ -124,7 +124,7 @@ func (l *link) tell() {
 	l.acks = append(l.acks, linkAck{at, l.now - l.sent[l.told-1].arrives, l.told})
 }
 
-func (l *link) heard(a linkAck) {
+func (l *simLink) heard(a linkAck) {
 	n := (a.to - l.known) * linkFrame
 	last := l.sent[a.to-1]
 	l.known, l.inFlight = a.to, l.inFlight-n
@@ -132,8 +132,8 @@ func (l *link) heard(a linkAck) {
 	l.windows = append(l.windows, l.est.window())
 }
 
-func newLink(mbit float64, rtt time.Duration) *link {
-	return &link{rate: mbit * 1e6 / 8, rtt: rtt, rng: rand.New(rand.NewPCG(1, 2))}
+func newSimLink(mbit float64, rtt time.Duration) *simLink {
+	return &simLink{rate: mbit * 1e6 / 8, rtt: rtt, rng: rand.New(rand.NewPCG(1, 2))}
 }
 
 func percentile(d []time.Duration, p float64) time.Duration {
@@ -160,7 +160,7 @@ func TestEstimatorFillsThePipeAndLittleMore(t *testing.T) {
 		{mbit: 10_000, rtt: 50 * time.Microsecond},
 	}
 	for _, test := range tests {
-		l := newLink(test.mbit, test.rtt)
+		l := newSimLink(test.mbit, test.rtt)
 		l.jitter = test.jitter
 		l.run(3 * time.Second)
 		l.typeAt = l.now + typing
@@ -186,7 +186,7 @@ func TestEstimatorFillsThePipeAndLittleMore(t *testing.T) {
 // TestEstimatorStarts: within twenty round trips the window fills the pipe, and
 // on the way there it never holds more than a few times what the pipe does.
 func TestEstimatorStarts(t *testing.T) {
-	l := newLink(100, 20*time.Millisecond)
+	l := newSimLink(100, 20*time.Millisecond)
 	if w := l.est.window(); w != initialWindow {
 		t.Fatalf("first window %d, want %d", w, initialWindow)
 	}
@@ -219,7 +219,7 @@ func TestEstimatorFollowsTheLink(t *testing.T) {
 		{"faster", 400, 20 * time.Millisecond, 8 * time.Second, 10 * time.Millisecond},
 	}
 	for _, test := range tests {
-		l := newLink(100, 20*time.Millisecond)
+		l := newSimLink(100, 20*time.Millisecond)
 		l.run(3 * time.Second)
 		l.rate, l.rtt = test.mbit*1e6/8, test.rtt
 		l.run(test.within)
@@ -240,7 +240,7 @@ func TestEstimatorFollowsTheLink(t *testing.T) {
 // TestTrickleProvesNothing: one frame now and then, and later less than the link
 // carries, say nothing about the rate.
 func TestTrickleProvesNothing(t *testing.T) {
-	l := newLink(100, 20*time.Millisecond)
+	l := newSimLink(100, 20*time.Millisecond)
 	l.wants = func(now time.Duration) bool { return len(l.sent) < int(now/(30*time.Millisecond)) }
 	l.run(2 * time.Second)
 	if r := l.est.bytesPerSecond(); r != 0 {

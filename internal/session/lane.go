@@ -49,6 +49,8 @@ type lane struct {
 	unsent   int             // bytes that no path was given
 	credit   uint64          // the peer's
 	shares   splitter.ShareWindow
+	early    int // segments that are acknowledged, and wait for those before them
+	spare    splitter.Redundancy
 	starved  bool // a TryWrite was turned away
 	ackDue   bool // the peer has not been told of the latest offset and credit
 	// policyEnd is the control lane's offset behind our announcement of policy, 0
@@ -255,5 +257,5 @@ func (l *lane) drop() {
 		}
 		g.b.Release()
 	}
-	l.segments, l.again, l.owing, l.sent, l.held, l.unsent, l.charge = nil, nil, nil, 0, 0, 0, 0
+	l.segments, l.again, l.owing, l.sent, l.held, l.unsent, l.charge, l.early = nil, nil, nil, 0, 0, 0, 0, 0
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/splitmesh/splitmesh/frame"
@@ -46,6 +47,7 @@ type path struct {
 	wmu    sync.Mutex // held while sealing and writing; taken before s.mu
 	sealer *frame.Sealer
 	batch  batch
+	missed atomic.Bool // the flusher wanted wmu, and went back to wait
 
 	omu    sync.Mutex    // guards opener; taken after s.mu
 	opener *frame.Opener // nil once it failed
@@ -140,6 +142,7 @@ func (p *path) landed(cost int, c splitter.Class) { p.loads[c] -= cost }
 // give queues g on the path, behind its own class. s.mu is held.
 func (p *path) give(g *segment) {
 	g.flights++
+	g.on, g.givenAt = p, p.s.now
 	g.b.Retain()
 	p.launched(g.cost(), g.lane.class)
 	i := len(p.queue)

@@ -39,10 +39,30 @@ func (p *path) flush() {
 			return
 		case <-p.wake:
 		}
-		p.wmu.Lock()
+		if !p.takeTurn() {
+			continue
+		}
 		for p.write() {
 		}
-		p.wmu.Unlock()
+		p.endTurn()
+	}
+}
+
+// takeTurn takes wmu for the flusher, which does not wait for a writer that may be
+// long in its system call: whoever has wmu wakes the flusher when done.
+func (p *path) takeTurn() bool {
+	if p.wmu.TryLock() {
+		return true
+	}
+	p.missed.Store(true)
+	return p.wmu.TryLock() // who released it just now may not have seen missed
+}
+
+// endTurn releases wmu, and wakes the flusher if that wanted it meanwhile.
+func (p *path) endTurn() {
+	p.wmu.Unlock()
+	if p.missed.Load() && p.missed.Swap(false) {
+		p.signal()
 	}
 }
 
@@ -55,7 +75,7 @@ func (p *path) pumpInline() {
 	}
 	for range inlineRounds {
 		if !p.write() {
-			p.wmu.Unlock()
+			p.endTurn()
 			return
 		}
 	}

@@ -1,6 +1,10 @@
 package session
 
-import "github.com/splitmesh/splitmesh/internal/buf"
+import (
+	"time"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
+)
 
 // handle takes one opened frame, in the reader of p. plain lies in b.
 func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error {
@@ -66,6 +70,9 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 	defer s.unlock(false)
 	if p.state >= Dead {
 		return nil
+	}
+	if plain[0] == typePong && !p.pingSince.IsZero() {
+		p.est.measured(s.now, max(s.now.Sub(p.pingSince), time.Microsecond))
 	}
 	p.heard()
 	p.recvPacket = packet

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
@@ -14,6 +16,7 @@ func (s *Session) schedule() {
 	for _, l := range s.lanes {
 		l.pull()
 	}
+	gave := false
 	for first := 0; first < len(s.lanes); {
 		last := first
 		for last < len(s.lanes) && s.lanes[last].class == s.lanes[first].class {
@@ -28,8 +31,25 @@ func (s *Session) schedule() {
 					more = s.scheduleOne(l) || more
 				}
 			}
+			gave = gave || more
 		}
 		first = last
+	}
+	for _, l := range s.lanes {
+		s.rescue(l)
+	}
+	if gave {
+		s.probe()
+	}
+}
+
+// probe asks the paths that carry nothing while others do, so that their round trips
+// are known when they are needed, and that they live. s.mu is held.
+func (s *Session) probe() {
+	for _, p := range s.paths {
+		if p.inFlight() == 0 && p.pingSince.IsZero() && s.now.Sub(p.lastRecv) >= probeEvery {
+			p.ask()
+		}
 	}
 }
 
@@ -50,10 +70,36 @@ func (s *Session) scheduleOne(l *lane) bool {
 		}
 	}
 	p := s.paths[i]
+	if !g.waiting {
+		l.spare.Sent(g.size())
+	}
 	l.took(g)
 	l.shares.Sent(p.carrier, g.size())
 	p.give(g)
 	return true
+}
+
+// rescue sends the lane's oldest segment over another path too, when later ones have
+// arrived and its own path is long in delivering it. s.mu is held.
+func (s *Session) rescue(l *lane) {
+	if l.early == 0 || s.err != nil {
+		return
+	}
+	g := l.segments[0]
+	if g.flights != 1 || g.waiting || !l.spare.Allow(g.size()) {
+		return
+	}
+	late := splitter.Late{On: slices.Index(s.paths, g.on), Sent: g.givenAt, Size: g.cost()}
+	i := splitter.Rescue(s.now, late, s.view(l, g))
+	if i < 0 {
+		return
+	}
+	p := s.paths[i]
+	l.spare.Resent(g.size())
+	l.stats.ResentBytes += uint64(g.size())
+	l.shares.Sent(p.carrier, g.size())
+	g.resent = true
+	p.give(g)
 }
 
 // directCarrier is the carrier of bytes that no relay carries.
@@ -63,9 +109,14 @@ const directCarrier = -1
 func (s *Session) view(l *lane, g *segment) []splitter.Path {
 	s.views = s.views[:0]
 	least := s.leastUsable(l)
+	measured := slices.ContainsFunc(s.paths, func(p *path) bool { return p.est.minRTT() > 0 })
 	for _, p := range s.paths {
+		window := p.est.window()
+		if measured && p.est.minRTT() == 0 {
+			window = 1 // a segment at a time, until it is known how slow it is
+		}
 		s.views = append(s.views, splitter.Path{
-			ID: p.info.ID, InFlight: p.load(l.class), Window: p.est.window(),
+			ID: p.info.ID, InFlight: p.load(l.class), Window: window,
 			SRTT: p.est.srtt, MinRTT: p.est.minRTT(), RTTVar: p.est.rttvar, Rate: p.est.bytesPerSecond(),
 			Carried: l.shares.Held(p.carrier),
 			Barred: p.standing() > least || !l.mayUse(p) ||

@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/splitmesh/splitmesh/internal/buf"
 )
@@ -14,9 +15,11 @@ type segment struct {
 	lane    *lane
 	offset  uint64
 	b       *buf.Buf
-	flights int  // the paths that have it queued or in flight
-	given   bool // to a path, once
-	waiting bool // it is in lane.again
+	on      *path     // the one that was given it last, and …
+	givenAt time.Time // … when
+	flights int       // the paths that have it queued or in flight
+	given   bool      // to a path, once
+	waiting bool      // it is in lane.again
 	acked   bool
 	resent  bool
 
@@ -173,7 +176,10 @@ func (g *segment) arrived() {
 		g.shardArrived()
 		return
 	}
-	g.acked = true
+	if !g.acked {
+		g.acked = true
+		g.lane.early++
+	}
 	g.lane.trim()
 }
 
@@ -184,7 +190,10 @@ func (l *lane) delivered(a laneAck) error {
 		return violation("lane %#02x acknowledged to %d, written to %d", l.id, a.Offset, l.next)
 	}
 	for i := 0; i < len(l.segments) && l.segments[i].given && l.segments[i].end() <= a.Offset; i++ {
-		l.segments[i].acked = true
+		if g := l.segments[i]; !g.acked {
+			g.acked = true
+			l.early++
+		}
 	}
 	l.credit = max(l.credit, a.Credit)
 	l.trim()
@@ -196,6 +205,7 @@ func (l *lane) trim() {
 	n := 0
 	for ; n < len(l.segments) && l.segments[n].acked; n++ {
 		g := l.segments[n]
+		l.early--
 		l.held -= g.size()
 		if g.block != nil {
 			l.charge -= g.block.charged

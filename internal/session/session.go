@@ -52,6 +52,8 @@ const (
 	ackDelay = 5 * time.Millisecond
 	ackBytes = 64 << 10
 
+	// probeEvery is how long a path may be silent while others carry data.
+	probeEvery       = 250 * time.Millisecond
 	defaultKeepAlive = 20 * time.Second
 	defaultDeadAfter = 10 * time.Second
 	// lingerLimit bounds how long Close waits for the peer to have everything,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/splitmesh/splitmesh/internal/session"
@@ -20,6 +21,7 @@ type Conn struct {
 	stream        *session.Stream
 	session       *session.Session
 	local, remote Addr
+	closed        atomic.Bool // here: no datagrams any more
 
 	// A conn dialled with FastOpen has yet to read the peer's answer.
 	answer    sync.Mutex // held while reading it; guards the rest
@@ -61,7 +63,10 @@ func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
 
 // Close closes both directions and does not wait. The node goes on delivering what
 // was written; end a program with the node's Close, which waits for that.
-func (c *Conn) Close() error { return c.stream.Close() }
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.stream.Close()
+}
 
 // CloseWrite ends the sending direction: the peer reads io.EOF after the data.
 func (c *Conn) CloseWrite() error { return c.stream.CloseWrite() }
@@ -97,16 +102,26 @@ const MaxDatagram = session.MaxDatagram
 // fastest now. It never waits; what finds no room is dropped. The other end must
 // have called ReceiveDatagram before. Errors are ErrDatagramSize,
 // ErrDatagramPolicy, *splitter.TooFewPathsError, and what ended the conn.
-func (c *Conn) SendDatagram(p []byte) error { return c.stream.SendDatagram(p, false) }
+func (c *Conn) SendDatagram(p []byte) error { return c.sendDatagram(p, false) }
 
 // SendDatagramOverAll is SendDatagram, but over one path of every relay at once. The
 // first copy that arrives counts: a relay that dies or stalls delays nothing.
-func (c *Conn) SendDatagramOverAll(p []byte) error { return c.stream.SendDatagram(p, true) }
+func (c *Conn) SendDatagramOverAll(p []byte) error { return c.sendDatagram(p, true) }
+
+func (c *Conn) sendDatagram(p []byte, all bool) error {
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	return c.stream.SendDatagram(p, all)
+}
 
 // ReceiveDatagram returns the next datagram, which the caller owns. What comes
 // before its first call is dropped, and what comes faster than it is read, the
 // oldest first. It waits no longer than ctx.
 func (c *Conn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
+	if c.closed.Load() {
+		return nil, net.ErrClosed
+	}
 	return c.stream.ReceiveDatagram(ctx)
 }
 

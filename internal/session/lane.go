@@ -51,6 +51,7 @@ type lane struct {
 	shares   splitter.ShareWindow
 	early    int // segments that are acknowledged, and wait for those before them
 	spare    splitter.Redundancy
+	sched    splitter.Scheduler
 	starved  bool // a TryWrite was turned away
 	ackDue   bool // the peer has not been told of the latest offset and credit
 	// policyEnd is the control lane's offset behind our announcement of policy, 0
@@ -78,6 +79,10 @@ func newLane(s *Session, id byte, policy splitter.Policy, class splitter.Class) 
 	l := &lane{s: s, id: id, asked: policy, policy: policy, class: class, credit: laneCredit}
 	l.reasm.Allow(laneCredit)
 	l.allowed.Store(laneCredit)
+	l.sched = s.sched
+	if l.unlinkable() {
+		l.sched = new(splitter.Batched)
+	}
 	if id == laneControl {
 		l.deliver = l.toControl
 		return l

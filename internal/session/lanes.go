@@ -38,6 +38,9 @@ func (s *Session) laneFor(policy splitter.Policy, class splitter.Class) (*lane, 
 	if len(s.lanes) >= MaxLanes {
 		return nil, ErrTooManyLanes
 	}
+	if policy.Purpose == splitter.Unlinkability && !s.cells.Load() {
+		return nil, ErrNoCells
+	}
 	l := newLane(s, s.nextLane, policy, class)
 	s.nextLane += 2
 	s.addLane(l)
@@ -81,6 +84,9 @@ func (s *Session) peerPolicy(m *message) error {
 		}
 		if len(s.lanes) >= MaxLanes {
 			return violation("it begins more than %d lanes", MaxLanes)
+		}
+		if m.policy.Purpose == splitter.Unlinkability && !s.cells.Load() {
+			return violation("it begins an unlinkable lane in a session without cells")
 		}
 		l = newLane(s, m.lane, m.policy, m.class)
 		own := l.policy.Stricter(s.cfg.Policy)

@@ -136,12 +136,18 @@ func (p *path) evacuate() {
 			g.lane.late(g)
 		}
 	}
+	kept := p.queue[:0]
 	for _, g := range p.queue {
+		if g.lane.unlinkable() {
+			kept = append(kept, g)
+			continue
+		}
 		p.landed(g.cost(), g.lane.class)
 		g.lane.lost(g)
 		g.b.Release()
 	}
-	p.queue = nil
+	clear(p.queue[len(kept):])
+	p.queue = kept
 	if p.inFlight() == 0 {
 		p.ackSince = time.Time{}
 	}

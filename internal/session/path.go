@@ -68,6 +68,7 @@ type path struct {
 	lastRecv  time.Time
 	pingSince time.Time // when a ping was sent after which nothing came; zero: none
 	ackSince  time.Time // since when no byte in flight was acknowledged; zero: none is in flight
+	padsDue   []int     // machines whose padding is to be sent
 	pingDue   bool
 	pongDue   bool
 	pong      [8]byte
@@ -228,11 +229,11 @@ func (p *path) isOverdue() bool {
 func (p *path) owe(n int) bool {
 	p.recvAt = p.s.now
 	if p.owed == 0 {
-		p.ackAt = p.s.now.Add(ackDelay)
+		p.ackAt = p.s.now.Add(p.s.ackDelay())
 		p.s.arm(p.ackAt)
 	}
 	p.owed += n
-	return p.owed >= ackBytes
+	return p.owed >= p.s.ackBytes()
 }
 
 // ErrPathDead is the cause of a path that no longer answers.

@@ -135,6 +135,10 @@ func (p *path) seal(size int) (err error) {
 // collect fills the batch and numbers its frames; it returns their sealed size.
 // s.mu and wmu are held.
 func (p *path) collect() int {
+	defer p.collected()
+	if p.s.cells.Load() {
+		return p.collectCells()
+	}
 	size := 0
 	add := func(plain []byte) {
 		p.batch.plain = append(p.batch.plain, plain)
@@ -144,9 +148,8 @@ func (p *path) collect() int {
 	}
 	small := p.batch.small[:0]
 	if p.owed > 0 && (p.owed >= ackBytes || !p.s.now.Before(p.ackAt)) {
-		small = p.s.appendAcks(small, p)
+		small = p.takeAcks(small)
 		add(small)
-		p.owed = 0
 	}
 	if p.pongDue {
 		at := len(small)
@@ -163,42 +166,64 @@ func (p *path) collect() int {
 	fits := func(b *buf.Buf) bool {
 		return size+frame.HeaderSize+len(b.B)+frame.TagSize <= maxBatch
 	}
-	fly := func(g *segment, cost int, c splitter.Class, b *buf.Buf) {
-		p.flight = append(p.flight, record{
-			packet: p.packet, segment: g, cost: cost, class: c, at: p.s.now,
-			delivered: p.est.delivered, limited: p.inFlight() < p.est.window()/2,
-		})
-		p.batch.held = append(p.batch.held, b)
-		add(b.B)
-	}
 	for len(p.datagrams) > 0 && fits(p.datagrams[0]) {
 		b := p.datagrams[0]
 		p.datagrams[0] = nil
 		p.datagrams = p.datagrams[1:]
-		fly(nil, datagramCost(b), splitter.Interactive, b)
+		p.inTheAir(nil, datagramCost(b), splitter.Interactive)
+		p.batch.held = append(p.batch.held, b)
+		add(b.B)
 	}
-	for len(p.queue) > 0 {
-		g := p.queue[0]
-		if !g.acked && !fits(g.b) {
-			break
+	for len(p.queue) > 0 && (p.queue[0].acked || fits(p.queue[0].b)) {
+		if g := p.nextQueued(); g != nil {
+			p.fly(g)
+			p.batch.held = append(p.batch.held, g.b)
+			add(g.b.B)
 		}
-		p.queue[0] = nil
-		p.queue = p.queue[1:]
-		if g.acked { // over another path, meanwhile
-			g.flights--
-			p.landed(g.cost(), g.lane.class)
-			g.b.Release()
-			continue
-		}
-		fly(g, g.cost(), g.lane.class, g.b)
 	}
+	return size
+}
+
+// takeAcks appends the acknowledgement that the path owes.
+func (p *path) takeAcks(b []byte) []byte {
+	p.owed = 0
+	return p.s.appendAcks(b, p)
+}
+
+// nextQueued takes the first segment of the queue, nil when the peer has got it over
+// another path meanwhile.
+func (p *path) nextQueued() *segment {
+	g := p.queue[0]
+	p.queue[0] = nil
+	p.queue = p.queue[1:]
+	if !g.acked {
+		return g
+	}
+	g.flights--
+	p.landed(g.cost(), g.lane.class)
+	g.b.Release()
+	return nil
+}
+
+// fly notes that g goes in the next frame.
+func (p *path) fly(g *segment) { p.inTheAir(g, g.cost(), g.lane.class) }
+
+// inTheAir notes what the next frame carries: g, or a datagram.
+func (p *path) inTheAir(g *segment, cost int, c splitter.Class) {
+	p.flight = append(p.flight, record{
+		packet: p.packet, segment: g, cost: cost, class: c, at: p.s.now,
+		delivered: p.est.delivered, limited: p.inFlight() < p.est.window()/2,
+	})
+}
+
+// collected tidies up after a batch was collected.
+func (p *path) collected() {
 	if len(p.queue) == 0 && len(p.datagrams) == 0 {
 		p.queue, p.datagrams, p.woken = nil, nil, false
 	}
 	if p.inFlight() == 0 {
 		p.ackSince = time.Time{}
 	}
-	return size
 }
 
 // read is the path's reader. It takes frames until the path is dead, and never

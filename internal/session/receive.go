@@ -48,6 +48,8 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 		if err := parseAck(plain, &p.heardAck); err != nil {
 			return err
 		}
+	case typeCell:
+		return s.handleCell(p, packet, plain, b)
 	case typePing:
 		id, err := parsePing(plain)
 		if err != nil {

@@ -46,6 +46,9 @@ func (s *Session) schedule() {
 // probe asks the paths that carry nothing while others do, so that their round trips
 // are known when they are needed, and that they live. s.mu is held.
 func (s *Session) probe() {
+	if s.cells.Load() {
+		return // it would tell every relay when there is something to send
+	}
 	for _, p := range s.paths {
 		if p.inFlight() == 0 && p.pingSince.IsZero() && s.now.Sub(p.lastRecv) >= probeEvery {
 			p.ask()
@@ -60,7 +63,7 @@ func (s *Session) scheduleOne(l *lane) bool {
 	if g == nil || !s.control.acknowledged(l.policyEnd) && l != s.control || s.enoughPaths(l) != nil {
 		return false
 	}
-	i, ahead := s.sched.Next(s.now, splitter.Job{Size: g.cost(), Backlog: l.unsent}, s.view(l, g))
+	i, ahead := l.sched.Next(s.now, splitter.Job{Size: g.cost(), Backlog: l.unsent}, s.view(l, g))
 	if i < 0 {
 		return false
 	}
@@ -82,7 +85,7 @@ func (s *Session) scheduleOne(l *lane) bool {
 // rescue sends the lane's oldest segment over another path too, when later ones have
 // arrived and its own path is long in delivering it. s.mu is held.
 func (s *Session) rescue(l *lane) {
-	if l.early == 0 || s.err != nil {
+	if l.early == 0 || l.unlinkable() || s.err != nil {
 		return
 	}
 	g := l.segments[0]

@@ -39,6 +39,14 @@ func (g *segment) cost() int { return len(g.b.B) + 64 }
 // push appends b, whose bytes follow dataHeader, to the lane and takes over its
 // reference. In a coded lane k is its block, if that was cut already. s.mu is held.
 func (l *lane) push(b *buf.Buf, k *block) {
+	if l.s.cells.Load() && len(b.B) > dataHeader+maxCellSegment {
+		l.pushCells(b)
+		return
+	}
+	l.pushWhole(b, k)
+}
+
+func (l *lane) pushWhole(b *buf.Buf, k *block) {
 	n := len(b.B) - dataHeader
 	l.held += n
 	l.unsent += n
@@ -77,11 +85,19 @@ func (g *segment) join(b *buf.Buf) bool {
 	}
 	n := len(b.B) - dataHeader
 	have := len(g.b.B)
-	if have+n > cap(g.b.B) || have-dataHeader+n > maxSegment {
+	if have+n > cap(g.b.B) || have-dataHeader+n > g.lane.maxSegment() {
 		return false
 	}
 	g.b.B = append(g.b.B, b.B[dataHeader:]...)
 	return true
+}
+
+// maxSegment is the most bytes of a segment.
+func (l *lane) maxSegment() int {
+	if l.s.cells.Load() {
+		return maxCellSegment
+	}
+	return maxSegment
 }
 
 // head is the segment to send next, nil when there is none that credit allows.
@@ -148,6 +164,9 @@ func (l *lane) lost(g *segment) {
 
 // late lets g, which a late path has, be sent over another too. s.mu is held.
 func (l *lane) late(g *segment) {
+	if l.unlinkable() {
+		return // a copy would tell another relay of this one
+	}
 	if g.shard {
 		l.shardLost(g)
 		return

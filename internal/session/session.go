@@ -39,6 +39,7 @@ import (
 	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/rekey"
 	"github.com/splitmesh/splitmesh/splitter"
+	"github.com/splitmesh/splitmesh/splitter/padding"
 )
 
 // MaxPaths is the most paths that a session has at once.
@@ -86,6 +87,9 @@ type Config struct {
 	Grace time.Duration
 	// Rekey says when keys have served long enough.
 	Rekey rekey.Limits
+	// Cells makes every frame a cell of one size, and pads: for the policy
+	// Unlinkability. Only the end that dials says so.
+	Cells bool
 	// KeepAlive is how long a silent path waits before it is asked whether it
 	// lives, DeadAfter how long an answer may take. 0: 20 s and 10 s.
 	KeepAlive, DeadAfter time.Duration
@@ -116,6 +120,7 @@ type Session struct {
 	data    *lane // laneDefault
 
 	allLanes atomic.Pointer[[]*lane] // lanes, for readers
+	cells    atomic.Bool             // every frame is a cell
 	suite    atomic.Uint32           // of the first path
 	srtt     atomic.Int64            // of the path last acknowledged, ns; read under the mux's locks
 	anyPath  atomic.Pointer[[]*path] // those alive, for Wake
@@ -135,6 +140,11 @@ type Session struct {
 	farewell error // what err will be when the peer closes, if we said that we part
 	keys     *rekey.State
 	grace    time.Duration
+	// Of a session of cells.
+	padding    *padding.Framework
+	padTimers  [padding.MaxMachines]padTimer
+	padPaths   []uint32         // scratch
+	padActions []padding.Action // likewise
 	// Without paths: since when, and why the last one died.
 	pathlessSince time.Time
 	lastCause     error
@@ -184,6 +194,9 @@ func New(cfg Config) *Session {
 	s.data = newLane(s, laneDefault, plainPolicy, splitter.Interactive)
 	s.data.policy = plainPolicy.Stricter(cfg.Policy)
 	s.addLane(s.data)
+	if cfg.Cells {
+		s.useCells()
+	}
 	return s
 }
 

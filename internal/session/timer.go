@@ -37,6 +37,7 @@ func (s *Session) tick() {
 	} else {
 		s.nextKeys()
 	}
+	s.padTick()
 	for _, p := range s.paths {
 		if p.owed > 0 {
 			if s.now.Before(p.ackAt) {

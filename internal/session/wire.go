@@ -15,6 +15,7 @@ const (
 	typePing  = 4 // 8 opaque bytes
 	typePong  = 5 // the ping's
 	typePad   = 6 // zeros
+	typeCell  = 8 // inner frames, each behind its length 16; zeros
 	typeShard = 7 // lane 8, offset 64, generation 8, block's size 16, index 8, k 8, n 8, bytes
 )
 

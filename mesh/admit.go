@@ -185,6 +185,7 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 		return nil, &LimitError{Relay: n.id, Limit: "sessions", Value: maxSessions}
 	}
 	n.sessions[s] = a
+	n.peers[res.Peer] = append(n.peers[res.Peer], s)
 	if l := n.links[plainKey(res.Peer)]; l != nil && !a.dialled {
 		l.signal() // it may be outranked now
 	}
@@ -201,6 +202,10 @@ func (n *Node) ended(s *session.Session, err error) {
 	}
 	delete(n.sessions, s)
 	delete(n.pathless, s)
+	n.peers[s.Peer()] = slices.DeleteFunc(n.peers[s.Peer()], func(t *session.Session) bool { return t == s })
+	if len(n.peers[s.Peer()]) == 0 {
+		delete(n.peers, s.Peer())
+	}
 	if n.reservations[s.Peer()] == s {
 		delete(n.reservations, s.Peer())
 		n.reservationsChanged()
@@ -222,12 +227,10 @@ func (n *Node) endGhosts(peer identity.ID, instance [16]byte) error {
 	n.mu.Lock()
 	var ghosts []*session.Session
 	alive := 0
-	for s := range n.sessions {
-		switch {
-		case s.Peer() != peer:
-		case s.PeerInstance() != instance:
+	for _, s := range n.peers[peer] {
+		if s.PeerInstance() != instance {
 			ghosts = append(ghosts, s)
-		default:
+		} else {
 			alive++
 		}
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
+	directory "github.com/splitmesh/splitmesh/registry/memory"
 	"github.com/splitmesh/splitmesh/splitter"
 	"github.com/splitmesh/splitmesh/transport"
 	"github.com/splitmesh/splitmesh/transport/memory"
@@ -158,4 +160,25 @@ func memoryRelays(t *testing.T, wire *memory.Network, k int) (boot []multiaddr.M
 		boot = append(boot, r.Addrs()...)
 	}
 	return boot
+}
+
+// TestOperatorsOfPaths: both ends learn who runs the relays between them.
+func TestOperatorsOfPaths(t *testing.T) {
+	wire := memory.NewNetwork(memory.Options{})
+	t.Cleanup(func() { wire.Close() })
+	dir := &watched{directory.New(), make(chan *registry.Record, 100)}
+	relay := start(t, &mesh.Node{
+		ListenAddrs: []multiaddr.Multiaddr{addr(t, "/memory/0")}, Transports: []transport.Transport{wire.Transport()},
+		Relay: &mesh.RelayConfig{}, Operator: "ACME", Directory: dir,
+	})
+	<-dir.published
+	server := start(t, &mesh.Node{Bootstrap: relay.Addrs(), Directory: dir, Transports: []transport.Transport{wire.Transport()}})
+	l := listen(t, server, "x", 1)
+	client := start(t, &mesh.Node{Bootstrap: relay.Addrs(), Directory: dir, Transports: []transport.Transport{wire.Transport()}})
+	here, there := connect(t, &mesh.Dialer{Node: client, RelayedOnly: true, Split: splitter.Policy{MinPaths: 1}}, l)
+	for name, c := range map[string]*mesh.Conn{"dialler": here, "listener": there} {
+		if p := c.Paths(); len(p) != 1 || p[0].Operator != "ACME" || p[0].Relay != relay.ID() {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
 }

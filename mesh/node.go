@@ -104,10 +104,11 @@ type Node struct {
 	arrivals     []transport.Listener
 	services     map[string]*listener
 	links        map[linkKey]*link
-	sessions     map[*session.Session]*accepted   // of both directions
-	tokens       map[[32]byte]*session.Session    // by the token's SHA-256
-	reservations map[identity.ID]*session.Session // relays that forward to us
-	asked        map[identity.ID]*session.Session // those, and relays that have yet to answer
+	sessions     map[*session.Session]*accepted     // of both directions
+	peers        map[identity.ID][]*session.Session // the same, by peer
+	tokens       map[[32]byte]*session.Session      // by the token's SHA-256
+	reservations map[identity.ID]*session.Session   // relays that forward to us
+	asked        map[identity.ID]*session.Session   // those, and relays that have yet to answer
 	reserving    bool
 	reservedC    chan struct{} // closed and replaced when reservations change
 	lastSequence int64
@@ -128,6 +129,7 @@ func (n *Node) init() {
 		n.services = make(map[string]*listener)
 		n.links = make(map[linkKey]*link)
 		n.sessions = make(map[*session.Session]*accepted)
+		n.peers = make(map[identity.ID][]*session.Session)
 		n.tokens = make(map[[32]byte]*session.Session)
 		n.pathless = make(map[*session.Session]struct{})
 		if n.firstHops = n.FirstHops; n.firstHops == nil {

@@ -45,8 +45,8 @@ func (l *link) begunSession() bool {
 func (n *Node) theirs(peer identity.ID, circuits bool) (best *session.Session) {
 	n.mu.Lock()
 	var all []*session.Session
-	for s, a := range n.sessions {
-		if s.Peer() == peer && a.services && !a.dialled && (circuits || !a.hop) {
+	for _, s := range n.peers[peer] {
+		if a := n.sessions[s]; a.services && !a.dialled && (circuits || !a.hop) {
 			all = append(all, s)
 		}
 	}

@@ -159,6 +159,9 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 		Local: n.id, Peer: res.Peer, PeerInstance: res.PeerInstance, Dialler: a.dialled, Exporter: res.Exporter,
 		Policy: n.leastPolicy(a.hop, res.Peer), Budget: n.budget, Logger: n.log, OnEnd: n.ended,
 	}
+	if l != nil {
+		cfg.Cells = l.key.cells
+	}
 	var s *session.Session
 	cfg.OnToken = func(t session.Token) { n.keepToken(t, s, a) }
 	cfg.OnStream = func(st *session.Stream) {

@@ -119,11 +119,8 @@ func (d *Dialer) key(a Addr) (key linkKey, want demand, err error) {
 	if want.policy, err = want.policy.WithDefaults(d.RelayedOnly); err != nil {
 		return key, want, err
 	}
-	if err := canCarry(want.policy.Purpose); err != nil {
-		return key, want, err
-	}
 	if want.paths == 0 {
-		want.paths = defaultPaths
+		want.paths = max(defaultPaths, want.policy.N, want.policy.MinPaths)
 	}
 	if want.paths < 1 || want.paths > session.MaxPaths {
 		return key, want, fmt.Errorf("Dialer.Paths is %d, want 1 to %d, or 0 for %d", d.Paths, session.MaxPaths, defaultPaths)
@@ -135,14 +132,6 @@ func (d *Dialer) key(a Addr) (key linkKey, want demand, err error) {
 	key.relayedOnly = d.RelayedOnly || want.policy.Purpose.Private()
 	key.cells = want.policy.Purpose == splitter.Unlinkability
 	return key, want, nil
-}
-
-// canCarry reports the purposes that sessions can't serve.
-func canCarry(p splitter.Purpose) error {
-	if p != splitter.Throughput {
-		return fmt.Errorf("%w: sessions can't carry %v yet", splitter.ErrPolicy, p)
-	}
-	return nil
 }
 
 // open opens a stream for a service and reads the peer's answer, unless fast.

@@ -31,19 +31,27 @@ func TestNettestWhilePathsDie(t *testing.T) {
 		{"interactive", splitter.Policy{MinPaths: 2, MaxShare: 0.6}, splitter.Interactive},
 		{"bulk", splitter.Policy{MinPaths: 2, MaxShare: 0.6}, splitter.Bulk},
 		{"one path at a time", splitter.Policy{MinPaths: 1, MaxShare: 1}, splitter.Interactive},
+		{"replicated", splitter.Policy{Purpose: splitter.Resilience, K: 1, N: 2}, splitter.Interactive},
+		{"resilience", splitter.Policy{Purpose: splitter.Resilience}, splitter.Interactive},
+		{"secrecy", splitter.Policy{Purpose: splitter.Secrecy}, splitter.Interactive},
+		{"unlinkability", splitter.Policy{Purpose: splitter.Unlinkability}, splitter.Interactive},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			relays := max(4, 2+tt.split.N)
+			if tt.split.Purpose == splitter.Unlinkability {
+				relays = splitter.MinUnlinkable + 2
+			}
 			wire := memory.NewNetwork(memory.Options{})
 			t.Cleanup(func() { wire.Close() })
-			boot := memoryRelays(t, wire, 4)
+			boot := memoryRelays(t, wire, relays)
 			server := start(t, &mesh.Node{Identity: key(t, 1), Bootstrap: boot, Transports: []transport.Transport{wire.Host("server")}})
-			l := listen(t, server, "nettest", 4)
+			l := listen(t, server, "nettest", relays)
 			client := start(t, &mesh.Node{Identity: key(t, 2), Bootstrap: boot, Transports: []transport.Transport{wire.Host("client")}})
 			d := &mesh.Dialer{Node: client, RelayedOnly: true, Split: tt.split, Class: tt.class}
 			stop := flap(t, wire)
 			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
 				dialled, accepted := connect(t, d, l)
-				if dialled.Class() != tt.class || accepted.Class() != tt.class || dialled.Policy().MinPaths != tt.split.MinPaths {
+				if dialled.Class() != tt.class || accepted.Class() != tt.class || dialled.Policy().Purpose != max(tt.split.Purpose, splitter.Throughput) {
 					t.Errorf("%v %v %v", dialled.Class(), accepted.Class(), dialled.Policy())
 				}
 				return dialled, accepted, func() {

@@ -160,9 +160,7 @@ func (n *Node) init() {
 		}
 		n.id = n.key.ID()
 		n.log = n.log.With("node", n.id.Short())
-		if n.policy, n.startErr = n.Split.WithDefaults(false); n.startErr == nil {
-			n.startErr = canCarry(n.policy.Purpose)
-		}
+		n.policy, n.startErr = n.Split.WithDefaults(false)
 		n.budget = mux.NewBudget(windowBytes)
 		if n.Relay != nil {
 			n.relay = newRelay(n, *n.Relay)

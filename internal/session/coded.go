@@ -151,6 +151,20 @@ func (s *Session) roomFor(l *lane, k *block) (n int) {
 	return n
 }
 
+// usable counts the carriers that a new sharing of k may go by now or when they have
+// room. s.mu is held.
+func (s *Session) usable(k *block) (n int) {
+	view := s.shardView(k, true)
+	var counted [MaxPaths]int
+	for i, p := range s.paths {
+		if !view[i].Barred && !slices.Contains(counted[:n], p.carrier) {
+			counted[n] = p.carrier
+			n++
+		}
+	}
+	return n
+}
+
 // giveShards gives as many of the block's shards as find a path. The block stays
 // among the owing while more can come of it. s.mu is held.
 func (s *Session) giveShards(k *block) (gave bool) {
@@ -208,6 +222,9 @@ func (s *Session) shareAnew(k *block) bool {
 		return false
 	}
 	l := k.segment.lane
+	if s.usable(k) < l.scheme.K() {
+		return false // when others are there, or late ones are back
+	}
 	if l.charge+splitter.MostHeld(l.scheme, k.segment.size()) > laneIncomplete {
 		return false // when other blocks have arrived
 	}

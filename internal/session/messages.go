@@ -40,13 +40,13 @@ func (s *Session) issueTokens(n int) {
 	s.say(appendTokens(nil, tokens))
 }
 
-// abandon tells the peer that p is given up; it answers the same. s.mu is held.
-func (s *Session) abandon(p *path, answer bool) {
-	s.say(appendAbandon(nil, p.info.ID))
+// abandon tells the peer that a path is given up; it answers the same. s.mu is held.
+func (s *Session) abandon(path uint32, answer bool) {
+	s.say(appendAbandon(nil, path))
 	if answer {
 		return
 	}
-	s.parting[p.info.ID] = struct{}{}
+	s.parting[path] = struct{}{}
 	if len(s.parting) > maxParting {
 		s.fail(violation("it answers none of %d abandoned paths", len(s.parting)))
 	}
@@ -74,10 +74,12 @@ func (s *Session) handleControl(m message) error {
 	case msgAbandon:
 		if p := s.pathByID(m.path); p != nil {
 			p.kill(errAbandoned, parted)
-			s.schedule()
-		} else {
-			delete(s.parting, m.path) // abandoned; or never was
+		} else if _, parting := s.parting[m.path]; parting {
+			delete(s.parting, m.path)
+		} else { // it died over there before it came about here
+			s.abandon(m.path, true)
 		}
+		s.schedule()
 	case msgPolicy:
 		if err := s.peerPolicy(&m); err != nil {
 			return err

@@ -271,14 +271,16 @@ func (p *path) kill(cause error, o occasion) {
 	}
 	p.flight, p.queue, p.datagrams, p.loads = nil, nil, nil, [numClasses]int{}
 	for _, l := range s.lanes {
-		l.ackDue = true // an acknowledgement may have died with the path
+		// An acknowledgement may have died with the path. Of a lane on which nothing
+		// has come there is none, and the peer may not know it yet.
+		l.ackDue = l.ackDue || l.received.Load() > 0
 	}
 	s.after.killed = append(s.after.killed, p)
 	s.after.events = append(s.after.events, Event{Path: p.info, State: Dead, Err: cause})
 	if !alive {
 		return
 	}
-	s.abandon(p, o == parted)
+	s.abandon(p.info.ID, o == parted)
 	if len(s.paths) == 0 {
 		s.pathless(cause)
 	}

@@ -36,7 +36,8 @@ var (
 // with it.
 type Stream struct {
 	*mux.Stream
-	lane *lane
+	lane   *lane
+	closed bool // guarded by lane.inboxes.mu
 }
 
 // Policy is what the stream's bytes are divided by here; see splitter.Policy.
@@ -51,7 +52,7 @@ func (st *Stream) Class() splitter.Class { return st.lane.class }
 
 // Close closes the stream; see mux.Stream.Close. Its datagrams end too.
 func (st *Stream) Close() error {
-	st.lane.inboxes.remove(st.ID())
+	st.lane.inboxes.remove(st)
 	return st.Stream.Close()
 }
 
@@ -65,7 +66,7 @@ func (st *Stream) SendDatagram(p []byte, all bool) error {
 	if len(p) > MaxDatagram {
 		return ErrDatagramSize
 	}
-	in, err := l.inboxes.of(st.ID())
+	in, err := l.inboxes.of(st)
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,11 @@ func (s *Session) launch(l *lane, b *buf.Buf, all bool) {
 		if i != one && !(all && first && view[i].Open(datagramCost(b))) {
 			continue
 		}
-		if waiting := len(p.datagrams) * datagramCost(b); waiting > maxGramsGiven {
+		waiting := datagramCost(b)
+		for _, d := range p.datagrams {
+			waiting += datagramCost(d)
+		}
+		if waiting > maxGramsGiven {
 			continue
 		}
 		b.Retain()
@@ -143,7 +148,7 @@ func parseDatagram(p []byte) (g datagram, err error) {
 // first called; what comes before that, and what comes faster than it is read, is
 // dropped, the oldest first. It returns when ctx is done with its cause.
 func (st *Stream) ReceiveDatagram(ctx context.Context) ([]byte, error) {
-	in, err := st.lane.inboxes.of(st.ID())
+	in, err := st.lane.inboxes.of(st)
 	if err != nil {
 		return nil, err
 	}
@@ -188,12 +193,16 @@ type inbox struct {
 	err     error
 }
 
-func (x *inboxes) of(stream uint32) (*inbox, error) {
+func (x *inboxes) of(st *Stream) (*inbox, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.err != nil {
+	switch {
+	case st.closed:
+		return nil, net.ErrClosed
+	case x.err != nil:
 		return nil, x.err
 	}
+	stream := st.ID()
 	in := x.all[stream]
 	if in == nil {
 		if x.all == nil {
@@ -205,10 +214,11 @@ func (x *inboxes) of(stream uint32) (*inbox, error) {
 	return in, nil
 }
 
-func (x *inboxes) remove(stream uint32) {
+func (x *inboxes) remove(st *Stream) {
 	x.mu.Lock()
-	in := x.all[stream]
-	delete(x.all, stream)
+	st.closed = true
+	in := x.all[st.ID()]
+	delete(x.all, st.ID())
 	x.mu.Unlock()
 	if in != nil {
 		in.end(net.ErrClosed)

@@ -280,6 +280,7 @@ func (p *path) kill(cause error, o occasion) {
 	if !alive {
 		return
 	}
+	s.rank() // it may have been the direct one
 	s.abandon(p.info.ID, o == parted)
 	if len(s.paths) == 0 {
 		s.pathless(cause)

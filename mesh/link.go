@@ -289,12 +289,33 @@ func (l *link) dial(ctx context.Context, r *route, join *handshake.Join) (net.Co
 	if err != nil {
 		return nil, nil, err
 	}
-	res, err := d.Run(ctx, conn) // closes conn on error
+	final := &lastWord{Conn: conn}
+	res, err := d.Run(ctx, final) // closes conn on error
+	if err != nil && final.said {
+		return nil, nil, &doubtError{err}
+	}
 	if err != nil {
 		return nil, nil, explain(err)
 	}
 	return conn, res, nil
 }
+
+// A lastWord notes whether the dialler's last message of the handshake was
+// written, if only in part.
+type lastWord struct {
+	net.Conn
+	said bool // the goroutine of Run's alone
+}
+
+func (c *lastWord) Write(p []byte) (int, error) {
+	c.said = true
+	return c.Conn.Write(p)
+}
+
+// A doubtError is of a handshake that may have ended well for the peer.
+type doubtError struct{ error }
+
+func (e *doubtError) Unwrap() error { return e.error }
 
 // explain adds to a failed handshake's error what a person would look at first.
 func explain(err error) error {

@@ -12,12 +12,14 @@
 // A [Node] finds the ways to a peer (its own addresses, relays at which it holds
 // a reservation), proves both ends to each other over each, and splits what is
 // sent over as many as the [splitter.Policy] wants. When a relay dies, what it
-// had not delivered travels over the others, and another relay takes its place.
+// had not delivered travels over the others, and another relay takes its place. A
+// conn that began over relays moves to a direct path as soon as there is one; when
+// every path is lost, it waits, and goes on where it stopped.
 //
 // It promises that the peer at the other end of a conn holds the private key of
 // RemoteAddr's ID, that nobody in between reads or alters a byte, that no byte is
-// lost or doubled while one path lives, and that with relays only, no relay
-// carries more than its share. It does not hide that two peers talk, from their
+// lost or doubled while a path lives or comes back within [Node.Grace], and that
+// with relays only, no relay carries more than its share. It does not hide that two peers talk, from their
 // relays or from those who watch both ends; see docs/THREATS.md.
 package mesh
 

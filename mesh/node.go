@@ -337,7 +337,8 @@ func (n *Node) goRun(f func()) bool {
 }
 
 // Close ends every session in order, each in 6 s at most, and returns when all
-// of the node's goroutines have ended. It is idempotent and safe at any moment.
+// of the node's goroutines have ended. A session that waits for its peer to come
+// back is ended at once. It is idempotent and safe at any moment.
 func (n *Node) Close() error {
 	n.init()
 	n.mu.Lock()
@@ -377,6 +378,10 @@ func (n *Node) closeSessions(hop bool) {
 	n.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range closing {
+		if since, _ := s.Pathless(); !since.IsZero() { // a closed node joins no paths
+			s.Abort(session.CodeNormal)
+			continue
+		}
 		wg.Go(func() { s.Close() })
 	}
 	wg.Wait()

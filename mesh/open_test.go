@@ -34,6 +34,7 @@ func FuzzRequest(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	f.Add(appendAnswer(nil, openAnswer{}))
 	f.Add(appendAnswer(nil, limitAnswer("MaxCircuits", 7)))
+	f.Add(appendAnswer(nil, openAnswer{statusPurpose, []byte{byte(splitter.Secrecy)}}))
 	f.Add(appendAnswer(nil, openAnswer{statusRefused, []byte("no")}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		r := bytes.NewReader(p)
@@ -96,7 +97,7 @@ func TestMalformedRequests(t *testing.T) {
 	if _, err := readRequest(bytes.NewReader([]byte{1, 5, 'x'})); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Error(err)
 	}
-	for _, in := range [][]byte{{99, 0, 0}, {0, 0, 1, 7}, {statusLimit, 0, 2, 0, 0}, {1, 0xff, 0xff}} {
+	for _, in := range [][]byte{{99, 0, 0}, {0, 0, 1, 7}, {statusLimit, 0, 2, 0, 0}, {1, 0xff, 0xff}, {statusPurpose, 0, 0}, {statusPurpose, 0, 1, 1}} {
 		_, err := readAnswer(bytes.NewReader(in))
 		if _, ok := errors.AsType[*FormatError](err); !ok {
 			t.Errorf("%x: %v", in, err)

@@ -306,17 +306,17 @@ func (l *link) join(s *session.Session, r route, limit time.Duration) {
 	l.n.log.Debug("join failed", "peer", l.key.peer.Short(), "via", r.String(), "err", err)
 }
 
-// giveBack keeps the token of a handshake that failed for the next attempt. Whoever
-// hides the peer's answers can make us doubt whether the peer has spent it; that
-// the peer does not know any other is authenticated and final: it has lost the session.
+// giveBack keeps the token of a handshake that failed for the next attempt. If our
+// last message was under way, the peer may have spent it; that the peer does not
+// know any other is authenticated and final: it has lost the session.
 func (l *link) giveBack(s *session.Session, token handshake.Join, err error) {
 	l.mu.Lock()
 	_, doubtful := l.doubtful[token.Token]
 	unknown := errors.Is(err, handshake.ErrUnknownToken)
-	if unknown {
-		delete(l.doubtful, token.Token)
-	} else {
+	if _, half := errors.AsType[*doubtError](err); half {
 		l.doubtful[token.Token] = struct{}{}
+	} else if unknown {
+		delete(l.doubtful, token.Token)
 	}
 	l.mu.Unlock()
 	switch {

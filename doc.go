@@ -9,16 +9,18 @@
 //
 //   - identity: who a peer is. Ed25519 keys, their text forms, the keystore.
 //   - frame: what a path carries. The wire codec of sealed frames.
-//   - splitter: which path next. Policies, shares and reassembly, without I/O.
+//   - splitter: how bytes are divided and which path is next. Purposes, schemes,
+//     schedulers and reassembly, without I/O; below it padding.
 //   - transport: how bytes reach a neighbour. The seam, and below it websocket,
 //     tcp and memory, and link, which emulates what goes wrong on the way.
 //   - registry: where a peer is and whether it may join. The signed record, the
 //     seams, and below them the directories.
+//   - blob: files in parts that prove themselves, whatever carried them.
 //   - mesh: the node, which composes all of these. Dial, Listen, relaying.
 //
 // Between them, internal to the module: handshake proves who is at the other
-// end of a path and agrees on its keys; session makes one conversation out of
-// any number of paths; mux makes streams out of a lane of it; buf pools the
+// end of a path and agrees on its keys, which rekey replaces; session makes one
+// conversation out of any number of paths; mux makes streams out of a lane of it; buf pools the
 // buffers that they share; deps holds no code, but the tests that keep all of
 // these apart.
 //
@@ -26,7 +28,7 @@
 // that its implementations must pass: transport/transporttest and
 // registry/registrytest.
 //
-// The wire protocol is docs/SPEC.md, complete enough to reimplement from; what
-// it protects against, and what not, is docs/THREATS.md; why it is shaped this
+// The wire protocol is docs/SPEC.md, complete enough to reimplement from, with
+// docs/BLOB.md for blobs; what it protects against, and what not, is docs/THREATS.md; why it is shaped this
 // way is docs/adr.
 package splitmesh

@@ -89,10 +89,23 @@ func (l *link) tend(s *session.Session) time.Duration {
 	if since, _ := s.Pathless(); !since.IsZero() && !l.key.hop {
 		return l.resume(s)
 	}
-	l.comeback = pace{}
-	wait := idleLimit
-	if l.joinMore(s, false) {
+	l.mu.Lock()
+	short := l.carriersLocked(l.key.relayedOnly) < l.minPaths && !l.key.hop && l.key.peer != l.n.id
+	l.mu.Unlock()
+	// Below what the policies demand nothing is sent, as without any path.
+	urgent := short && l.comeback.left() == 0
+	switch {
+	case !short:
+		l.comeback = pace{}
+	case urgent:
+		l.comeback.next(minComeback, maxComeback)
+	}
+	wait := never
+	if l.joinMore(s, urgent) {
 		wait = l.untilNext()
+	}
+	if short {
+		wait = min(wait, max(l.comeback.left(), time.Millisecond))
 	}
 	return min(wait, l.upgrade(s), l.trim(s), l.untilDrained(s))
 }
@@ -183,14 +196,14 @@ func (l *link) routes() ([]route, error) {
 	return routes, err
 }
 
-// joinMore starts to join as many paths as the session lacks; if it is urgent,
-// over every way there is. It reports whether some are still wanted that could
+// joinMore starts to join as many paths as the session lacks; if it is urgent, also
+// over routes that rest, and without any path over every way there is. It reports whether some are still wanted that could
 // not be tried.
 func (l *link) joinMore(s *session.Session, urgent bool) bool {
 	l.mu.Lock()
-	lacks := l.lackLocked().some()
+	lacks := l.lackLocked().some() || urgent && len(l.live) == 0
 	l.mu.Unlock()
-	if !lacks && !urgent {
+	if !lacks {
 		return false
 	}
 	var chosen []route
@@ -223,8 +236,8 @@ func (l *link) begun(s *session.Session, r route, urgent bool) {
 }
 
 // choose picks routes that are not in use for what the session lacks, and marks
-// them as joining. Those that rest are left out, unless it is urgent: then all may
-// be tried, maxUrgent at once.
+// them as joining. Those that rest are left out, unless it is urgent; without any
+// path all are tried then, maxUrgent at once.
 func (l *link) choose(routes []route, urgent bool) (chosen []route) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,9 +247,10 @@ func (l *link) choose(routes []route, urgent bool) (chosen []route) {
 		carriers[used[i].carrier()] = true
 	}
 	lack := l.lackLocked()
+	all := urgent && len(l.live) == 0
 	for _, r := range l.n.inOrder(used, free, l.key.relayedOnly) {
 		other := !carriers[r.carrier()]
-		if urgent && len(l.joining) >= maxUrgent || !urgent && lack.relays <= 0 && !(other && lack.carriers > 0) {
+		if all && len(l.joining) >= maxUrgent || !all && lack.relays <= 0 && !(other && lack.carriers > 0) {
 			continue
 		}
 		carriers[r.carrier()] = true
@@ -263,7 +277,7 @@ func (l *link) freeLocked(routes []route, urgent bool) (used, free []route) {
 	}
 	for _, r := range routes {
 		_, joining := l.joining[r.key()]
-		taken := busy[r.relay] && !(urgent && r.direct()) // one direct path is enough
+		taken := busy[r.relay] && !(urgent && len(l.live) == 0 && r.direct()) // one direct path is enough
 		if joining || taken || now.Before(l.rests[r.key()].until) && !urgent {
 			continue
 		}

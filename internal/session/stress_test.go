@@ -2,7 +2,6 @@ package session
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -13,61 +12,6 @@ import (
 
 	"github.com/splitmesh/splitmesh/splitter"
 )
-
-// TestBothEndsSendWhileReadersStall is the deadlock of the design's first draft,
-// in which the reader waited for the writer's lock: both ends send as fast as
-// they can while readers stop and start at random.
-func TestBothEndsSendWhileReadersStall(t *testing.T) {
-	rounds := 40
-	if testing.Short() {
-		rounds = 5
-	}
-	for round := range rounds {
-		synctest.Test(t, func(t *testing.T) {
-			p := newPair(t, nil)
-			for relay := 1; relay <= 2; relay++ {
-				ca, cb := net.Pipe() // unbuffered: a write waits for its reader
-				p.join(t, relay, ca, cb)
-			}
-			var wg sync.WaitGroup
-			for i := range 4 {
-				here, there := p.stream(t)
-				for dir, ends := range [][2]net.Conn{{here, there}, {there, here}} {
-					seed := uint64(round*100 + i*10 + dir)
-					want := noise(seed, 600<<10)
-					wg.Go(func() {
-						ends[0].Write(want)
-						ends[0].(interface{ CloseWrite() error }).CloseWrite()
-					})
-					wg.Go(func() {
-						rng := rand.New(rand.NewPCG(seed, 1))
-						h, piece := sha256.New(), make([]byte, 16<<10)
-						for {
-							n, err := ends[1].Read(piece)
-							h.Write(piece[:n])
-							if err == io.EOF {
-								break
-							}
-							if err != nil {
-								t.Error(err)
-								break
-							}
-							if rng.IntN(40) == 0 {
-								time.Sleep(time.Duration(rng.IntN(1000)) * time.Millisecond) // virtual
-							}
-						}
-						if [32]byte(h.Sum(nil)) != sha256.Sum256(want) {
-							t.Error("the bytes differ")
-						}
-					})
-				}
-			}
-			wg.Wait()
-			p.a.Close()
-			p.b.Close()
-		})
-	}
-}
 
 // TestSilentPathDies: a path that delivers nothing is asked, and given up.
 func TestSilentPathDies(t *testing.T) {

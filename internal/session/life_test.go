@@ -139,6 +139,42 @@ func TestLateAndBack(t *testing.T) {
 	})
 }
 
+// TestLateBlocksGoOn: what two late paths had of blocks goes over the others, long
+// before the late ones are dead.
+func TestLateBlocksGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		links := make([]*emulation.Pipe, 4)
+		for i := range links {
+			_, links[i] = p.emulate(t, 1+i)
+		}
+		here, there := p.open(t, coded["erasure 2 of 3"], splitter.Interactive)
+		want := noise(33, 4<<20)
+		go func() {
+			here.Write(want)
+			here.CloseWrite()
+		}()
+		var longest time.Duration
+		got, piece := make([]byte, 0, len(want)), make([]byte, 64<<10)
+		for at := time.Now(); ; at = time.Now() {
+			n, err := there.Read(piece)
+			longest = max(longest, time.Since(at))
+			if len(got) < 1<<20 && len(got)+n >= 1<<20 {
+				links[0].BlackHole()
+				links[1].BlackHole()
+			}
+			if got = append(got, piece[:n]...); err != nil {
+				break
+			}
+		}
+		if !bytes.Equal(got, want) || longest > 1500*time.Millisecond { // virtual
+			t.Errorf("%d bytes of %d arrived, the longest wait was %v", len(got), len(want), longest)
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}
+
 // TestDeadPathsAreAbandoned: by both ends, after a black hole as after a reset, and
 // also a path that came about at one end only.
 func TestDeadPathsAreAbandoned(t *testing.T) {

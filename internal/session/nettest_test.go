@@ -20,17 +20,22 @@ func TestNettestWhilePathsChange(t *testing.T) {
 		"erasure 2 of 3": coded["erasure 2 of 3"],
 		"replicated":     coded["replicated"],
 		"secrecy 2 of 3": coded["secrecy 2 of 3"],
+		"unlinkability":  {Purpose: splitter.Unlinkability, MinPaths: splitter.MinUnlinkable, MaxShare: 1},
 	} {
+		relays := max(3, policy.MinPaths+1)
 		t.Run(name, func(t *testing.T) {
 			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-				p := newPair(t, withGrace)
-				for relay := 1; relay <= 3; relay++ {
+				p := newPair(t, func(a, b *Config) {
+					withGrace(a, b)
+					a.Cells = policy.Purpose == splitter.Unlinkability
+				})
+				for relay := 1; relay <= relays; relay++ {
 					p.joinTCP(t, relay)
 				}
 				c1, c2 = p.open(t, policy, splitter.Interactive)
 				quit := make(chan struct{})
 				var wg sync.WaitGroup
-				wg.Go(func() { p.change(t, 3, quit) })
+				wg.Go(func() { p.change(t, relays, quit) })
 				return c1, c2, func() {
 					close(quit)
 					wg.Wait()

@@ -179,6 +179,9 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 		n.pathChanged(s, a, e)
 	}
 	s = session.New(cfg)
+	if a.hop {
+		s.CarryCircuits()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {

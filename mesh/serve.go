@@ -36,6 +36,7 @@ func (n *Node) carries(s *session.Session, a *accepted) {
 	n.mu.Unlock()
 	if first {
 		s.SetGrace(0)
+		s.CarryCircuits()
 	}
 }
 

@@ -105,7 +105,15 @@ func (s *Session) scheduleBlock(l *lane) bool {
 		}
 	}
 	g := l.head()
-	if g == nil || s.roomFor(l, g.block) < l.scheme.K() {
+	if g == nil {
+		return false
+	}
+	now, soon := s.roomFor(l, g.block)
+	if now < l.scheme.K() {
+		return false
+	}
+	if soon && now < l.scheme.N() && l.asked.Purpose == splitter.Resilience {
+		s.arm(s.now.Add(lockstep)) // the shard that nobody misses today may be missed tomorrow
 		return false
 	}
 	l.took(g)
@@ -138,17 +146,26 @@ func (s *Session) shardView(k *block, again bool) []splitter.Path {
 	return view
 }
 
-// roomFor counts the carriers that could take a shard now. s.mu is held.
-func (s *Session) roomFor(l *lane, k *block) (n int) {
+// lockstep is how long a path that acknowledges nothing is waited for, so that the
+// shards of a block travel together: twice what an acknowledgement waits for company.
+const lockstep = 2 * ackDelay
+
+// roomFor counts the carriers that could take a shard now, and reports whether
+// another is about to. s.mu is held.
+func (s *Session) roomFor(l *lane, k *block) (n int, soon bool) {
 	view := s.shardView(k, false)
 	var counted [MaxPaths]int
 	for i, p := range s.paths {
-		if view[i].Open(k.shards[0].cost()) && !slices.Contains(counted[:n], p.carrier) {
+		switch {
+		case view[i].Barred || slices.Contains(counted[:n], p.carrier):
+		case view[i].Open(k.shards[0].cost()):
 			counted[n] = p.carrier
 			n++
+		default:
+			soon = soon || s.now.Sub(p.ackSince) < lockstep+p.est.rttvar
 		}
 	}
-	return n
+	return n, soon
 }
 
 // usable counts the carriers that a new sharing of k may go by now or when they have

@@ -10,6 +10,7 @@ const (
 	minWindow     = 2 * segmentCost
 	segmentCost   = 36 << 10
 	maxWindow     = 16 << 20
+	looseWindow   = 256 << 10
 	// A path faster than fastRate is one host or a data centre, where late
 	// goroutines cost more than a queue does: it gets at least fastWindow.
 	fastRate   = 100e6
@@ -57,6 +58,10 @@ const (
 // cycles (§5.3.3) and a pause that shows the bare round trip again (§5.3.4). It
 // does not pace: the path below is TCP, which does.
 type estimator struct {
+	// loose says that what is sent over the path has windows of its own, further
+	// up: two that drain the same pipe in turn would leave it empty.
+	loose bool
+
 	srtt, rttvar time.Duration // RFC 6298
 	delivered    uint64        // payload bytes acknowledged so far
 
@@ -135,7 +140,10 @@ func (e *estimator) endRound(now, sentAt time.Time) {
 		e.seeking--
 	case e.seeking == 1:
 		e.least, e.leastAt, e.seeking = e.sought, now, 0
-	case now.Sub(e.leastAt) >= leastSpan:
+	case now.Sub(e.leastAt) < leastSpan:
+	case e.loose:
+		e.least, e.leastAt = e.srtt, now
+	default:
 		e.seeking, e.sought = leastRounds+1, time.Hour // the first is what is in flight already
 	}
 }
@@ -188,6 +196,8 @@ func (e *estimator) window() int {
 	slack := steps(rate)
 	var w float64
 	switch {
+	case e.loose:
+		w = max(looseWindow, 2*bdp+2*slack)
 	case e.seeking > 0:
 		w = drainGain * bdp
 	case !e.full:

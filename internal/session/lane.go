@@ -17,7 +17,7 @@ const (
 	// maxHeld bounds the bytes of a lane that are kept until the peer has them,
 	// maxUnsent those of them that no path has been given yet.
 	maxHeld   = 8 << 20
-	maxUnsent = 1 << 20
+	maxUnsent = 512 << 10
 	// maxSegments keeps the peer's fragments below splitter.MaxFragments.
 	maxSegments = splitter.MaxFragments / 2
 	// maxControl is the most unacknowledged control bytes that a peer can

@@ -15,6 +15,16 @@ import (
 // records do not fit, so that each is a message and a system call of its own.
 const maxBatch = 65544
 
+// maxInline is what surely fits into a socket's buffers, in bytes.
+const maxInline = 128 << 10
+
+// mayBlock reports whether a write on the path may be long: it has much in flight,
+// of which nothing was acknowledged of late. No writer is to be held up by a path
+// that has fallen silent. s.mu is held.
+func (p *path) mayBlock() bool {
+	return p.inFlight() > maxInline && p.s.now.Sub(p.ackSince) > 2*p.s.ackDelay()
+}
+
 // inlineRounds is how many writes a writer does for others before it leaves the
 // rest to the flusher.
 const inlineRounds = 2

@@ -100,6 +100,17 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 	return nil
 }
 
+// bestRTT is the shortest round trip of the paths that are in use: what a stream's
+// window is measured by. s.mu is held.
+func (s *Session) bestRTT() (best time.Duration) {
+	for _, p := range s.paths {
+		if p.state < Late && p.est.srtt > 0 && (best == 0 || p.est.srtt < best) {
+			best = p.est.srtt
+		}
+	}
+	return best
+}
+
 // acked applies an acknowledgement. s.mu is held.
 func (s *Session) acked(a *ack) error {
 	for _, pa := range a.Paths {
@@ -107,9 +118,9 @@ func (s *Session) acked(a *ack) error {
 			if err := p.acked(pa); err != nil {
 				return err
 			}
-			s.srtt.Store(int64(p.est.srtt))
 		}
 	}
+	s.srtt.Store(int64(s.bestRTT()))
 	for _, la := range a.Lanes {
 		l := s.laneByID(la.Lane)
 		if l == nil {

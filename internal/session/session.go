@@ -122,7 +122,7 @@ type Session struct {
 	allLanes atomic.Pointer[[]*lane] // lanes, for readers
 	cells    atomic.Bool             // every frame is a cell
 	suite    atomic.Uint32           // of the first path
-	srtt     atomic.Int64            // of the path last acknowledged, ns; read under the mux's locks
+	srtt     atomic.Int64            // of the best path, ns; read under the mux's locks
 	anyPath  atomic.Pointer[[]*path] // those alive, for Wake
 	wg       sync.WaitGroup          // the paths' goroutines
 	done     chan struct{}           // closed when the session is over
@@ -138,6 +138,7 @@ type Session struct {
 	parting  map[uint32]struct{} // dead paths that the peer has yet to abandon
 	err      error
 	farewell error // what err will be when the peer closes, if we said that we part
+	hop      bool // the streams are circuits
 	keys     *rekey.State
 	grace    time.Duration
 	// Of a session of cells.
@@ -259,6 +260,17 @@ func (s *Session) AllotPath() uint32 {
 	return s.nextPath
 }
 
+// CarryCircuits says that the session's streams are circuits from now on, which
+// carry sessions with windows of their own.
+func (s *Session) CarryCircuits() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hop = true
+	for _, p := range s.paths {
+		p.est.loose = true
+	}
+}
+
 // ErrTooManyPaths reports a path over MaxPaths.
 var ErrTooManyPaths = fmt.Errorf("the session has %d paths already", MaxPaths)
 
@@ -296,6 +308,7 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 		return err
 	}
 	p.carrier = s.carriers.of(&info)
+	p.est.loose = s.hop
 	p.lastRecv = s.now
 	s.pathlessSince = time.Time{}
 	s.setPaths(append(slices.Clone(s.paths), p))
@@ -353,6 +366,9 @@ func (s *Session) unlock(inline bool) {
 	for _, p := range s.paths {
 		if p.woken {
 			p.woken = false
+			if n == 0 && p.mayBlock() {
+				inline = false
+			}
 			wake[n] = p
 			n++
 		}

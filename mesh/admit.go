@@ -134,6 +134,7 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 	}
 	info.Operator = operator()
 	if joins {
+		s.TokenSpent()
 		return s.AddPath(conn, res, info)
 	}
 	if err := n.checkStanding(n.ctx, res.Peer); err != nil {
@@ -256,7 +257,7 @@ func (n *Node) keepToken(t session.Token, s *session.Session, a *accepted) {
 	h := sha256.Sum256(t[:])
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(a.tokens) == maxTokens { // the dialler has wasted the oldest: it takes them first
+	if len(a.tokens) == maxTokens { // the dialler takes the oldest first
 		delete(n.tokens, a.tokens[0])
 		a.tokens = slices.Delete(a.tokens, 0, 1)
 	}

@@ -231,7 +231,11 @@ func (l *link) begun(s *session.Session, r route, urgent bool) {
 		limit = urgentTimeout
 	}
 	if !l.n.goRun(func() { l.join(s, r, limit) }) { // ends within limit
-		l.joined(&r)
+		// The node is closed. To say that something changed would have tend
+		// try again at once, and again, for as long as the session lives.
+		l.mu.Lock()
+		delete(l.joining, r.key())
+		l.mu.Unlock()
 	}
 }
 

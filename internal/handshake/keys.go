@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/binary"
 
 	"github.com/splitmesh/splitmesh/identity"
 )
@@ -36,6 +37,17 @@ func pskOf(shared []byte, network, join, h1 *[32]byte, ciphertext []byte) [32]by
 
 func exporterOf(s *split, binding *[32]byte) [32]byte {
 	return derive("splitmesh/v1/exporter", binding[:], s.fromInitiator[:], s.fromResponder[:])
+}
+
+// JoinToken returns the n-th token of a session, given its join secret:
+// HKDF-Expand-SHA256 with the label "splitmesh/v1/token" and n as 64 bits. Both ends
+// compute it. It tells nothing of the secret, nor of the other tokens.
+func JoinToken(secret *[32]byte, n uint64) [32]byte {
+	token, err := hkdf.Expand(sha256.New, secret[:], string(binary.BigEndian.AppendUint64([]byte("splitmesh/v1/token"), n)), 32)
+	if err != nil { // not for a length within HKDF's bound
+		panic("handshake: " + err.Error())
+	}
+	return [32]byte(token)
 }
 
 // JoinSecret returns the secret that goes with the join tokens of a session, given

@@ -38,7 +38,6 @@ func (s *Session) fail(err error) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	close(s.tokenC)
 	if s.drained != nil {
 		close(s.drained)
 		s.drained = nil

@@ -15,11 +15,9 @@ import (
 // Messages of the control lane: type 8, length 16, body (docs/SPEC.md, "The
 // control lane"). They are reliable and ordered like any lane's bytes.
 const (
-	msgTokens  = 1 // 1 to maxTokens tokens of 32 bytes
 	msgAbandon = 2 // path 32
 	msgClose   = 3 // code 16, text
 	msgPolicy  = 4 // lane 8, class 8, purpose 8, k 8, n 8, minimum of paths 8, largest share in ten-thousandths 16
-	msgWant    = 5 // tokens that the dialler wants in place of those it wasted 8
 	msgWish    = 6 // for new keys, from who did not dial the session
 	msgPropose = 7 // new keys; see rekey
 	msgAccept  = 8 // likewise
@@ -28,26 +26,14 @@ const (
 const (
 	msgHeader    = 3
 	policySize   = 8
-	maxTokens    = 16
 	maxCloseText = 256
 	maxMessage   = msgHeader + rekey.MaxProposeSize
 )
-
-// A Token admits one path to a session.
-type Token [32]byte
 
 func appendMessage(b []byte, kind byte, body []byte) []byte {
 	b = append(b, kind)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
 	return append(b, body...)
-}
-
-func appendTokens(b []byte, tokens []Token) []byte {
-	body := make([]byte, 0, len(tokens)*32)
-	for i := range tokens {
-		body = append(body, tokens[i][:]...)
-	}
-	return appendMessage(b, msgTokens, body)
 }
 
 func appendAbandon(b []byte, path uint32) []byte {
@@ -64,24 +50,18 @@ func appendPolicy(b []byte, lane byte, class splitter.Class, p splitter.Policy) 
 	return appendMessage(b, msgPolicy, binary.BigEndian.AppendUint16(body, uint16(math.Ceil(p.MaxShare*shareUnit-1e-6))))
 }
 
-func appendWant(b []byte, tokens int) []byte {
-	return appendMessage(b, msgWant, []byte{byte(tokens)})
-}
-
 // shareUnit is what a share of 1 is on the wire.
 const shareUnit = 10_000
 
 // A control message, decoded. Exactly one field but kind is meaningful.
 type message struct {
 	kind   byte
-	tokens []Token
 	path   uint32
 	code   Code
 	text   string
 	lane   byte
 	class  splitter.Class
 	policy splitter.Policy
-	want   int
 	body   []byte // of a message about keys
 }
 
@@ -97,11 +77,9 @@ func parseMessage(p []byte) (m message, size int, err error) {
 		return m, 0, violation("control message of type %d with %d bytes", m.kind, n)
 	}
 	switch {
-	case m.kind == msgTokens && n > 0 && n <= maxTokens*32 && n%32 == 0:
 	case m.kind == msgAbandon && n == 4:
 	case m.kind == msgClose && n >= 2 && n <= 2+maxCloseText:
 	case m.kind == msgPolicy && n == policySize:
-	case m.kind == msgWant && n == 1:
 	case m.kind == msgWish && n == 0:
 	case m.kind == msgPropose && n >= rekey.MinProposeSize && n <= rekey.MaxProposeSize:
 	case m.kind == msgAccept && n >= rekey.MinAcceptSize && n <= rekey.MaxAcceptSize:
@@ -113,19 +91,11 @@ func parseMessage(p []byte) (m message, size int, err error) {
 	}
 	body := p[msgHeader : msgHeader+n]
 	switch m.kind {
-	case msgTokens:
-		for ; len(body) > 0; body = body[32:] {
-			m.tokens = append(m.tokens, Token(body[:32]))
-		}
 	case msgAbandon:
 		m.path = binary.BigEndian.Uint32(body)
 	case msgClose:
 		m.code, m.text = Code(binary.BigEndian.Uint16(body)), string(body[2:])
 		if !utf8.ValidString(m.text) {
-			return bad()
-		}
-	case msgWant:
-		if m.want = int(body[0]); m.want == 0 || m.want > maxTokens {
 			return bad()
 		}
 	case msgPropose, msgAccept:

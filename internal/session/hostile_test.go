@@ -74,7 +74,6 @@ func held(s *Session) int {
 func control(message []byte) []byte { return data(laneControl, 0, message...) }
 
 func TestHostileFrames(t *testing.T) {
-	tokens := make([]Token, maxTokens)
 	for _, tt := range []struct {
 		name    string
 		dialler bool
@@ -103,11 +102,9 @@ func TestHostileFrames(t *testing.T) {
 		{name: "short ping", plain: []byte{typePing, 1}, want: "ping of 2 bytes"},
 		{name: "long pong", plain: append([]byte{typePong}, make([]byte, 9)...), want: "ping of 10 bytes"},
 		{name: "padding with a message", plain: []byte{typePad, 0, 1}, want: "padding is not zero"},
+		{name: "a message of old", plain: control([]byte{1, 0, 32}), want: "control message of type 1"},
 		{name: "unknown message", plain: control([]byte{77, 0, 0}), want: "control message of type 77"},
 		{name: "oversized message", plain: control([]byte{msgClose, 0xff, 0xff}), want: "control message of type 3"},
-		{name: "tokens from the dialler", plain: control(appendTokens(nil, tokens[:1])), want: "nobody asked for"},
-		{name: "half a token", dialler: true, plain: control([]byte{msgTokens, 0, 31}), want: "control message of type 1"},
-		{name: "no token", dialler: true, plain: control([]byte{msgTokens, 0, 0}), want: "control message of type 1"},
 		{name: "impossible policy", plain: control(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: 1, MinPaths: 2, MaxShare: 0.1})), want: "impossible split policy"},
 		{name: "short policy", plain: control([]byte{msgPolicy, 0, 3, 0, 1, 1}), want: "control message of type 4"},
 		{name: "policy of no path", plain: control([]byte{msgPolicy, 0, 8, laneDefault, 1, 1, 0, 0, 0, 0x27, 0x10}), want: "leaves something out"},
@@ -118,9 +115,6 @@ func TestHostileFrames(t *testing.T) {
 		{name: "another scheme", plain: control(appendPolicy(nil, laneDefault, splitter.Interactive, resilient)), want: "lane 1 can't become resilience"},
 		{name: "a lane of ours", plain: control(appendPolicy(nil, 3, splitter.Interactive, plainPolicy)), want: "lane 3 is not the peer's"},
 		{name: "a lane of the listener's", dialler: true, plain: control(appendPolicy(nil, 2, splitter.Interactive, plainPolicy)), want: "lane 2 is not the peer's"},
-		{name: "no token wanted", plain: control([]byte{msgWant, 0, 1, 0}), want: "control message of type 5"},
-		{name: "too many tokens wanted", plain: control([]byte{msgWant, 0, 1, maxTokens + 1}), want: "control message of type 5"},
-		{name: "tokens wanted by the listener", dialler: true, plain: control(appendWant(nil, 1)), want: "wanted by the end that issues"},
 		{name: "close that is not text", plain: control([]byte{msgClose, 0, 3, 0, 0, 0xff}), want: "control message of type 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,10 +136,10 @@ func TestHostileFrames(t *testing.T) {
 }
 
 // TestMessagesThatNobodyAcknowledges: a peer can't make us hold more than the
-// bounds by asking for tokens and acknowledging none.
+// bounds by giving paths up, which we answer, and acknowledging none.
 func TestMessagesThatNobodyAcknowledges(t *testing.T) {
 	s, p := victim(t, false)
-	want := appendWant(nil, maxTokens)
+	want := appendAbandon(nil, 99)
 	most := 0
 	for i := uint64(0); s.Err() == nil; i++ {
 		if i > 1<<20 {
@@ -214,7 +208,7 @@ func TestCodecs(t *testing.T) {
 	}
 	long := strings.Repeat("ü", maxCloseText)
 	for _, m := range [][]byte{
-		appendTokens(nil, []Token{{1}, {2}}), appendAbandon(nil, 9), appendClose(nil, CodeRefused, "why"),
+		appendAbandon(nil, 9), appendClose(nil, CodeRefused, "why"),
 		appendClose(nil, CodeNormal, long), appendClose(nil, CodeNormal, "\xff"), appendPolicy(nil, 4, splitter.Bulk, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 3, MaxShare: 0.3599999}), appendPolicy(nil, 3, splitter.Interactive, resilient),
 	} {
 		if _, n, err := parseMessage(m); err != nil || n != len(m) {
@@ -263,10 +257,8 @@ func FuzzAck(f *testing.F) {
 }
 
 func FuzzControl(f *testing.F) {
-	f.Add(appendTokens(nil, []Token{{1}}))
 	f.Add(append(appendAbandon(nil, 7), appendClose(nil, 1, "bye")...))
 	f.Add(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}))
-	f.Add(appendWant(nil, 3))
 	f.Add([]byte{msgPolicy, 0, 8, laneDefault, 1, 1, 0, 0, 2, 0x17, 0x7e}) // 0.6014, which is less than its binary fraction
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, n, err := parseMessage(p)
@@ -275,14 +267,10 @@ func FuzzControl(f *testing.F) {
 		}
 		var again []byte
 		switch m.kind {
-		case msgTokens:
-			again = appendTokens(nil, m.tokens)
 		case msgAbandon:
 			again = appendAbandon(nil, m.path)
 		case msgClose:
 			again = appendClose(nil, m.code, m.text)
-		case msgWant:
-			again = appendWant(nil, m.want)
 		case msgPolicy:
 			again = appendPolicy(nil, m.lane, m.class, m.policy)
 		}
@@ -304,7 +292,7 @@ func FuzzSession(f *testing.F) {
 	}
 	syn := data(laneDefault, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 3, 'a', 'b', 'c')
 	f.Add(false, frames(syn, data(laneDefault, 15, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0)))
-	f.Add(true, frames(control(appendTokens(nil, []Token{{1}, {2}})), append([]byte{typePing}, make([]byte, 8)...)))
+	f.Add(true, frames(control(appendAbandon(nil, 3)), append([]byte{typePing}, make([]byte, 8)...)))
 	f.Add(false, frames(data(laneDefault, 100, 1, 2, 3), data(laneDefault, 50, 9), appendAck(nil, &ack{Lanes: []laneAck{{laneDefault, 0, 1 << 30}}})))
 	f.Add(false, frames(control(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6})), syn, []byte{typePad, 0}))
 	f.Fuzz(func(t *testing.T, dialler bool, in []byte) {

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"crypto/rand"
-
 	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
@@ -24,20 +22,10 @@ func (s *Session) greet() {
 		s.announce(s.data)
 	}
 	if !s.cfg.Dialler {
-		s.issueTokens(initialTokens)
-	}
-}
-
-// issueTokens lets the peer join n more paths. s.mu is held.
-func (s *Session) issueTokens(n int) {
-	tokens := make([]Token, n)
-	for i := range tokens {
-		rand.Read(tokens[i][:])
-		if s.cfg.OnToken != nil {
-			s.cfg.OnToken(tokens[i])
+		for range tokensAhead {
+			s.issueToken()
 		}
 	}
-	s.say(appendTokens(nil, tokens))
 }
 
 // abandon tells the peer that a path is given up; it answers the same. s.mu is held.
@@ -63,14 +51,6 @@ func (s *Session) handleControl(m message) error {
 		return nil
 	}
 	switch m.kind {
-	case msgTokens:
-		if !s.cfg.Dialler {
-			return violation("%d tokens that nobody asked for", len(m.tokens))
-		}
-		s.tokens = append(s.tokens, m.tokens...)
-		s.tokens = s.tokens[max(0, len(s.tokens)-maxTokenStock):]
-		close(s.tokenC)
-		s.tokenC = make(chan struct{})
 	case msgAbandon:
 		if p := s.pathByID(m.path); p != nil {
 			p.kill(errAbandoned, parted)
@@ -84,12 +64,6 @@ func (s *Session) handleControl(m message) error {
 		if err := s.peerPolicy(&m); err != nil {
 			return err
 		}
-		s.schedule()
-	case msgWant:
-		if s.cfg.Dialler {
-			return violation("%d tokens wanted by the end that issues them", m.want)
-		}
-		s.issueTokens(m.want)
 		s.schedule()
 	case msgWish, msgPropose, msgAccept:
 		if err := s.handleKeys(&m); err != nil {

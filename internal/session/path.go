@@ -194,6 +194,10 @@ func (p *path) acked(a pathAck) error {
 
 // heard notes that the peer is there. s.mu is held.
 func (p *path) heard() {
+	if !p.s.begun {
+		p.s.begun = true
+		close(p.s.proven)
+	}
 	p.lastRecv, p.pingSince = p.s.now, time.Time{}
 	p.reassured()
 }

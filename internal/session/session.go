@@ -63,11 +63,6 @@ const (
 	partingLimit = time.Second
 )
 
-const (
-	initialTokens = 4
-	maxTokenStock = 64
-)
-
 // Config is what a Session needs to know. Nil functions are not called; those
 // given must not block and may be called from any of the session's goroutines.
 type Config struct {
@@ -97,7 +92,7 @@ type Config struct {
 	Logger               *slog.Logger
 
 	OnStream func(*Stream)         // the peer opened a stream
-	OnToken  func(Token)           // a token was issued to the peer: admit it
+	OnToken  func(Token)           // a token that the peer may show: admit it
 	OnPath   func(*Session, Event) // a path came, went, or changed its state
 	OnPolicy func(splitter.Policy) // a lane came, or the policy by which we send on one became stricter
 	OnEnd    func(*Session, error) // the session is over
@@ -126,6 +121,7 @@ type Session struct {
 	anyPath  atomic.Pointer[[]*path] // those alive, for Wake
 	wg       sync.WaitGroup          // the paths' goroutines
 	done     chan struct{}           // closed when the session is over
+	proven   chan struct{}           // closed when something has come from the peer
 
 	mu       sync.Mutex // guards all below
 	now      time.Time  // read when mu was taken
@@ -138,7 +134,7 @@ type Session struct {
 	parting  map[uint32]struct{} // dead paths that the peer has yet to abandon
 	err      error
 	farewell error // what err will be when the peer closes, if we said that we part
-	hop      bool // the streams are circuits
+	hop      bool  // the streams are circuits
 	keys     *rekey.State
 	grace    time.Duration
 	// Of a session of cells.
@@ -152,8 +148,9 @@ type Session struct {
 	timer         *time.Timer
 	timerAt       time.Time
 	views         []splitter.Path
-	tokens        []Token
-	tokenC        chan struct{} // closed and replaced when tokens come
+	begun         bool          // proven is closed
+	nextToken     uint64        // to be issued, or taken
+	returned      []Token       // taken, and of no use
 	drained       chan struct{} // closed when every lane is acknowledged, if not nil
 	after         after
 	gone          map[identity.ID]*PathCounters // of dead paths, by relay
@@ -184,7 +181,7 @@ func New(cfg Config) *Session {
 		cfg: cfg, sched: cfg.Scheduler, join: handshake.JoinSecret(&cfg.Exporter), grace: cfg.Grace,
 		nextPath: FirstPath, nextLane: laneDefault + 1,
 		gone: make(map[identity.ID]*PathCounters), parting: make(map[uint32]struct{}),
-		done: make(chan struct{}), tokenC: make(chan struct{}),
+		done: make(chan struct{}), proven: make(chan struct{}),
 	}
 	if !cfg.Dialler {
 		s.nextLane++

@@ -2,7 +2,6 @@ package session
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -262,12 +261,8 @@ func TestPolicyHoldsData(t *testing.T) {
 	if _, err := here.Write([]byte("not over one relay alone")); err != nil {
 		t.Fatal(err)
 	}
-	// The control lane works over one path: tokens have come.
-	if _, err := p.a.TakeToken(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	p.joinTCP(t, 1) // the same relay again is no second
-	if _, err := p.a.TakeToken(context.Background()); err != nil {
+	p.joinTCP(t, 1)                                            // the same relay again is no second
+	if _, err := p.a.Open(policy, splitter.Bulk); err != nil { // the control lane works all the same
 		t.Fatal(err)
 	}
 	if st := p.a.Stats(); st.Unacknowledged() == 0 {
@@ -293,32 +288,33 @@ func TestPolicyHoldsData(t *testing.T) {
 	}
 }
 
-// TestTokensAreReplaced: tokens that led to no path don't run out.
-func TestTokensAreReplaced(t *testing.T) {
-	var mu sync.Mutex
+// TestTokensDoNotRunOut: both ends derive the same tokens, those that led to no path
+// come back, and each that is spent makes room for another.
+func TestTokensDoNotRunOut(t *testing.T) {
 	issued := make(map[Token]bool)
 	p := newPair(t, func(_, b *Config) {
-		b.OnToken = func(k Token) {
-			mu.Lock()
-			defer mu.Unlock()
-			issued[k] = true
-		}
+		b.OnToken = func(k Token) { issued[k] = true }
 	})
 	p.joinTCP(t, 1)
-	for range 10 * maxTokenStock {
+	if len(issued) != tokensAhead {
+		t.Fatalf("%d tokens are out", len(issued))
+	}
+	for range 5 * tokensAhead {
 		j, err := p.a.TakeToken(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		mu.Lock()
+		p.a.ReturnToken(j)
+		p.a.ReturnToken(j)
+		again, err := p.a.TakeToken(t.Context())
+		if err != nil || again != j {
+			t.Fatal(again, err)
+		}
 		if !issued[j.Token] || j.Secret != p.b.JoinSecret() {
 			t.Fatal("a token that was not issued, or twice")
 		}
 		delete(issued, j.Token)
-		if len(issued) > initialTokens {
-			t.Fatalf("%d tokens are out", len(issued))
-		}
-		mu.Unlock()
+		p.b.TokenSpent()
 	}
 	p.a.Abort(CodeNormal)
 	if _, err := p.a.TakeToken(t.Context()); !errors.Is(err, net.ErrClosed) {

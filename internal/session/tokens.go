@@ -4,41 +4,62 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/splitmesh/splitmesh/internal/handshake"
 )
 
-// TakeToken returns a token that admits one more path, waiting for the peer to
-// issue one if need be, and asks the peer for another when few are left. The oldest
-// goes first: the peer forgets the oldest when there are too many. Use it or
-// ReturnToken it.
-func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
-	for {
-		s.mu.Lock()
-		if s.err != nil {
-			defer s.mu.Unlock()
-			return handshake.Join{}, s.err
-		}
-		if len(s.tokens) > 0 {
-			j := handshake.Join{Token: s.tokens[0], Secret: s.join}
-			s.tokens = s.tokens[1:]
-			s.now = time.Now()
-			if len(s.tokens) < initialTokens { // not for each that comes back: the peer would forget those
-				s.say(appendWant(nil, 1))
-			}
-			s.schedule()
-			s.unlock(false)
-			return j, nil
-		}
-		more := s.tokenC
-		s.mu.Unlock()
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return handshake.Join{}, fmt.Errorf("waiting for %s to admit another path: %w", s.cfg.Peer.Short(), context.Cause(ctx))
-		}
+// tokensAhead is how many tokens that nobody has spent the end that issues them
+// admits: more than the dialler can be ahead by, with MaxPaths handshakes at once
+// and some of which it can't tell how they ended.
+const tokensAhead = 16
+
+// A Token admits one path to a session. Both ends derive them, in the same order,
+// from the join secret; so they cost no message, and never run out while the
+// session has no path.
+type Token [32]byte
+
+// issueToken admits the next token. s.mu is held.
+func (s *Session) issueToken() {
+	if s.cfg.OnToken != nil {
+		s.cfg.OnToken(handshake.JoinToken(&s.join, s.nextToken))
 	}
+	s.nextToken++
+}
+
+// TokenSpent admits another token in place of one with which the peer has completed
+// a handshake.
+func (s *Session) TokenSpent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.issueToken()
+	}
+}
+
+// TakeToken returns a token that admits one more path: the oldest that came back, or
+// a new one. It waits until something has come from the peer, who knows of no tokens
+// before. Use it or ReturnToken it.
+func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
+	select {
+	case <-s.proven:
+	case <-s.done:
+	case <-ctx.Done():
+		return handshake.Join{}, fmt.Errorf("waiting for %s to begin the session: %w", s.cfg.Peer.Short(), context.Cause(ctx))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return handshake.Join{}, s.err
+	}
+	j := handshake.Join{Secret: s.join}
+	if len(s.returned) > 0 {
+		j.Token = s.returned[0]
+		s.returned = s.returned[1:]
+		return j, nil
+	}
+	j.Token = handshake.JoinToken(&s.join, s.nextToken)
+	s.nextToken++
+	return j, nil
 }
 
 // ReturnToken takes back a token with which no path came about: the peer forgets
@@ -46,10 +67,8 @@ func (s *Session) TakeToken(ctx context.Context) (handshake.Join, error) {
 func (s *Session) ReturnToken(j handshake.Join) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil && len(s.tokens) < maxTokenStock {
-		s.tokens = slices.Insert(s.tokens, 0, Token(j.Token))
-		close(s.tokenC)
-		s.tokenC = make(chan struct{})
+	if !slices.Contains(s.returned, Token(j.Token)) {
+		s.returned = append(s.returned, j.Token)
 	}
 }
 

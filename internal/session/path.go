@@ -67,6 +67,7 @@ type path struct {
 
 	lastRecv  time.Time
 	pingSince time.Time // when a ping was sent after which nothing came; zero: none
+	askedAt   time.Time // when the ping was sent that has no pong yet; zero: none
 	ackSince  time.Time // since when no byte in flight was acknowledged; zero: none is in flight
 	padsDue   []int     // machines whose padding is to be sent
 	pingDue   bool

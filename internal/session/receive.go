@@ -73,8 +73,9 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 	if p.state >= Dead {
 		return nil
 	}
-	if plain[0] == typePong && !p.pingSince.IsZero() {
-		p.est.measured(s.now, max(s.now.Sub(p.pingSince), time.Microsecond))
+	if plain[0] == typePong && !p.askedAt.IsZero() {
+		p.est.measured(s.now, max(s.now.Sub(p.askedAt), time.Microsecond))
+		p.askedAt = time.Time{}
 	}
 	p.heard()
 	p.recvPacket = packet

@@ -76,6 +76,6 @@ func (p *path) tick() {
 // ask sends a ping, which anything that comes answers. s.mu is held.
 func (p *path) ask() {
 	p.pingDue, p.woken = true, true
-	p.pingSince = p.s.now
+	p.pingSince, p.askedAt = p.s.now, p.s.now
 	p.s.arm(p.s.now.Add(p.patience()))
 }

@@ -104,10 +104,13 @@ func TestErasure(t *testing.T) {
 		if x.err != nil {
 			t.Errorf("%s: %v", l.name, x.err)
 		}
-		// After the loss it is normal once more; what comes of it shows in the
-		// seconds that follow.
-		normal, _ := x.gap(span/10, span/2)
-		after, since := x.gap(span/2, min(span/2+2*time.Second, x.took))
+		// What the loss does shows within half a second of it. Before and after is
+		// normal: with four paths, and with three.
+		settled := min(span/2+500*time.Millisecond, x.took)
+		before, _ := x.gap(span/10, span/2)
+		later, _ := x.gap(settled, min(settled+2*time.Second, x.took))
+		normal := max(before, later)
+		after, since := x.gap(span/2-50*time.Millisecond, settled)
 		results = append(results,
 			Result{Name: name, Value: x.or(milliseconds(after) / milliseconds(normal)), Unit: "× the normal largest gap", Bar: atMost(1.2), Note: x.noteOf("%v at %v", after, since)},
 			Result{Name: name + "_WRONG", Value: x.wrong(), Unit: "bytes lost or doubled", Bar: atMost(0), Note: x.note()})

@@ -112,7 +112,7 @@ func (s *Session) scheduleBlock(l *lane) bool {
 	if now < l.scheme.K() {
 		return false
 	}
-	if soon && now < l.scheme.N() && l.asked.Purpose == splitter.Resilience {
+	if soon && now < l.scheme.N() && len(l.owing) >= maxLag && l.asked.Purpose == splitter.Resilience {
 		s.arm(s.now.Add(lockstep)) // the shard that nobody misses today may be missed tomorrow
 		return false
 	}
@@ -146,9 +146,14 @@ func (s *Session) shardView(k *block, again bool) []splitter.Path {
 	return view
 }
 
-// lockstep is how long a path that acknowledges nothing is waited for, so that the
-// shards of a block travel together: twice what an acknowledgement waits for company.
-const lockstep = 2 * ackDelay
+// The shards of a block are to travel together. So a resilient block waits for a path
+// that has no room while maxLag others have shards to send, but no longer than
+// lockstep from when that path acknowledged something: half as long again as an
+// acknowledgement waits for company.
+const (
+	maxLag   = 2
+	lockstep = ackDelay * 3 / 2
+)
 
 // roomFor counts the carriers that could take a shard now, and reports whether
 // another is about to. s.mu is held.

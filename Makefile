@@ -36,7 +36,7 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt-check vet fuzz bench experiments cover build-all generate tidy check
+.PHONY: experiments-links experiments-sessions help test lint fmt-check vet fuzz bench experiments cover build-all generate tidy check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,10 +78,21 @@ bench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PACKAGES)
 
 # A line for each figure, and whatever explains a failure.
-experiments: ## run benchmarks/experiments in full and draw docs/experiments; EXPERIMENT=regexp, SEED=1
-	@cd benchmarks && go test -count=1 -timeout 60m -v -run '$(EXPERIMENT)' ./experiments -experiments -seed $(SEED) 2>&1 | \
-		awk '/^panic:/ { all = 1 } /^(FAIL|panic:)/ { failed = 1 } \
-			all || /^([A-Z][A-Z0-9_]* = |--- FAIL|FAIL|ok|#)/ { print; fflush() } END { exit failed }'
+experiments: ## measure what sessions promise, and draw docs/experiments; EXPERIMENT=regexp, SEED=1
+	@$(MAKE) --no-print-directory experiments-links
+	@[ '$(EXPERIMENT)' != . ] || $(MAKE) --no-print-directory experiments-sessions
+	@[ '$(EXPERIMENT)' != . ] || { echo '# benchmarks/privacy' && cd benchmarks && go run ./privacy; }
+
+# What a line of an experiment looks like; all else shows only when something failed.
+SHOWN = awk '/^panic:/ { all = 1 } /^(FAIL|panic:)/ { failed = 1 } \
+	all || /^([A-Z][A-Z0-9_]* = |--- FAIL|FAIL|ok|\#)/ { print; fflush() } END { exit failed }'
+
+experiments-links:
+	@cd benchmarks && go test -count=1 -timeout 60m -v -run '$(EXPERIMENT)' ./experiments -experiments -seed $(SEED) 2>&1 | $(SHOWN)
+
+experiments-sessions:
+	@go test -count=1 -timeout 60m -v -run 'TestSchedules|TestBothEnds|TestHostileSender|TestSessionsInGrace|TestSecrecy' \
+		./internal/session -schedules 1000 -realschedules 50 -rounds 10000 -hostileops 1000000 2>&1 | $(SHOWN)
 
 cover: ## print each package's coverage; fail where it must be 90 % and isn't
 	@COVER_MIN='$(COVER_MIN)' COVER_GATED='$(COVER_GATED)' .ci/cover

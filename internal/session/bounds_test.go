@@ -64,7 +64,8 @@ func TestHostileSender(t *testing.T) {
 	if most.outOfOrder < laneCredit/2 || most.inbox < maxInboxBytes/2 {
 		t.Errorf("%+v: it did not come near a bound: the test shows nothing", most)
 	}
-	t.Logf("%d frames: at most %d bytes out of order, %d unacknowledged, %d in an inbox; the heap grew by %d", *hostileOps, most.outOfOrder, most.unacknowledged, most.inbox, heap)
+	show("HOSTILE_OUT_OF_ORDER", most.outOfOrder, MaxLanes*(laneCredit+laneIncomplete), "bytes at most, incomplete blocks included, in %d hostile frames", *hostileOps)
+	show("HOSTILE_UNACKNOWLEDGED", most.unacknowledged, MaxLanes*(maxHeld+maxControl), "bytes at most; %d in an inbox; the heap grew by %d", most.inbox, heap)
 }
 
 func heapInUse() uint64 {
@@ -243,6 +244,7 @@ func TestSessionsInGrace(t *testing.T) {
 		runtime.GC()
 		before := heapInUse()
 		sessions := make([]*Session, n)
+		most := 0
 		for i := range sessions {
 			p := newPair(t, withGrace)
 			s := p.a
@@ -270,6 +272,7 @@ func TestSessionsInGrace(t *testing.T) {
 					t.Fatalf("pathless since %v, with %d bytes: %v", since, held, s.Err())
 				}
 				sum += held
+				most = max(most, held)
 			}
 			if sum < n*mux.InitialWindow/2 {
 				t.Fatalf("%d bytes are kept: the test shows nothing", sum)
@@ -280,6 +283,7 @@ func TestSessionsInGrace(t *testing.T) {
 			t.Errorf("the heap grew by %d bytes", grown)
 		}
 		time.Sleep(10 * time.Second) // virtual
+		show("GRACE_HELD", most, written, "bytes at most of each of %d sessions in their grace period", n)
 		for _, s := range sessions {
 			if _, held := s.Pathless(); held != 0 || s.Err() == nil {
 				t.Fatalf("%d bytes are kept after the end: %v", held, s.Err())

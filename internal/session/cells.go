@@ -44,7 +44,13 @@ func (s *Session) useCells() {
 	}
 	s.cfg.DeadAfter = min(s.cfg.DeadAfter, cellDeadAfter)
 	s.padding, _ = padding.New(padding.Config{Machines: padding.Unlinkability(), CellBytes: cellWire}) // the machines are sound
+	for _, p := range s.paths {
+		p.dropDatagrams() // there is no cell for them
+	}
 }
+
+// Cells reports whether every frame of the session is a cell.
+func (s *Session) Cells() bool { return s.cells.Load() }
 
 // ackDelay is how long an acknowledgement waits for company.
 func (s *Session) ackDelay() time.Duration {

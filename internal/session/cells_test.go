@@ -2,11 +2,13 @@ package session
 
 import (
 	"crypto/sha256"
+	"errors"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/splitter"
 	"golang.org/x/net/nettest"
 )
@@ -142,4 +144,41 @@ func TestHostileCells(t *testing.T) {
 	if err := feed(s, p, 0, cell()); !isProtocol(err) {
 		t.Error("a dialler takes cells that it did not ask for: ", err)
 	}
+}
+
+// TestNoDatagramsInCells: what is sent on any lane of a session of cells, or was
+// queued before its first cell came, costs no path.
+func TestNoDatagramsInCells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(a, _ *Config) { a.Cells = true })
+		for relay := range 5 {
+			ca, cb := net.Pipe()
+			p.join(t, 1+relay, ca, cb)
+		}
+		here, there := p.stream(t)
+		for _, st := range []*Stream{here, there} {
+			if err := st.SendDatagram([]byte("x"), true); !errors.Is(err, ErrDatagramPolicy) {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Minute) // virtual
+		if !p.a.Cells() || !p.b.Cells() || len(p.a.Stats().Paths) != 5 || len(p.b.Stats().Paths) != 5 {
+			t.Errorf("%d and %d paths are left", len(p.a.Stats().Paths), len(p.b.Stats().Paths))
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}
+
+func TestDatagramsBeforeTheFirstCell(t *testing.T) {
+	s, p := victim(t, false)
+	s.lock()
+	b := buf.Get(100)
+	p.launched(datagramCost(b), splitter.Interactive)
+	p.datagrams = append(p.datagrams, b)
+	s.useCells()
+	if n := p.inFlight(); n != 0 || p.datagrams != nil || !p.ackSince.IsZero() {
+		t.Errorf("%d bytes in flight, since %v", n, p.ackSince)
+	}
+	s.mu.Unlock()
 }

@@ -195,6 +195,9 @@ func (s *Session) Pathless() (since time.Time, held int) {
 	for _, l := range lanes {
 		l.recvMu.Lock()
 		held += l.reasm.Waiting()
+		if l.blocks != nil {
+			held += l.blocks.Held()
+		}
 		l.recvMu.Unlock()
 	}
 	return since, held

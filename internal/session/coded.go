@@ -108,6 +108,9 @@ func (s *Session) scheduleBlock(l *lane) bool {
 	if g == nil {
 		return false
 	}
+	if !l.bears(g.block, g.block.charged) {
+		return false // what the mux has to say is not held back by accepts
+	}
 	now, soon := s.roomFor(l, g.block)
 	if now < l.scheme.K() {
 		return false
@@ -247,7 +250,11 @@ func (s *Session) shareAnew(k *block) bool {
 	if s.usable(k) < l.scheme.K() {
 		return false // when others are there, or late ones are back
 	}
-	if l.charge+splitter.MostHeld(l.scheme, k.segment.size()) > laneIncomplete {
+	charge := 0
+	if k.generation+1 < splitter.MaxGenerations { // of more the receiver drops the oldest
+		charge = splitter.MostHeld(l.scheme, k.segment.size())
+	}
+	if !l.bears(k, charge) {
 		return false // when other blocks have arrived
 	}
 	old := k.shards
@@ -260,15 +267,27 @@ func (s *Session) shareAnew(k *block) bool {
 		g.b.Release()
 	}
 	k.place()
-	l.charged(k)
+	k.charged += charge
+	l.charge += charge
+	l.begun += charge
 	return true
 }
 
-// charged counts what the receiver may be charged for the present sharing.
+// charged counts what the receiver may be charged for the first sharing.
 func (l *lane) charged(k *block) {
-	n := splitter.MostHeld(l.scheme, k.segment.size())
-	k.charged += n
-	l.charge += n
+	k.charged = splitter.MostHeld(l.scheme, k.segment.size())
+	l.charge += k.charged
+}
+
+// bears reports whether the receiver may be charged n more for k. To the lane's first
+// block it may always: the others leave room for every sharing of it, so that a lane
+// whose paths die again and again is not stuck in the end. s.mu is held.
+func (l *lane) bears(k *block, n int) bool {
+	limit := laneIncomplete
+	if k.segment != l.segments[0] {
+		limit -= splitter.MaxGenerations * splitter.MostHeld(l.scheme, maxSegment)
+	}
+	return l.begun+n <= limit
 }
 
 // maxGeneration is the last time that a block can be shared anew.

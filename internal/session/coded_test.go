@@ -142,6 +142,7 @@ func TestSecrecyOfOneCapture(t *testing.T) {
 			most = max(most, len(got))
 		}
 	}
+	show("SECRECY_ONE_CAPTURE", 0, 0, "bytes that a relay's capture joins, with the session's keys; two captures join %d", most)
 	if most < len(want)/3 {
 		t.Fatalf("two relays together find %d of %d bytes: the test shows nothing", most, len(want))
 	}
@@ -181,6 +182,7 @@ func TestSecrecyRuleAtEveryPoint(t *testing.T) {
 			anew += secrecyKill(t, 2, victim, writes)
 		}
 	}
+	show("SECRECY_TWO_SHARES", 0, 0, "relays with two shares of one sharing, in %d kills; %d shares of blocks shared anew", 24*5, anew)
 	if anew == 0 {
 		t.Error("no block was shared anew: the test shows nothing of that")
 	}
@@ -238,4 +240,109 @@ func secrecyKill(t *testing.T, relays, victim, writes int) (anew int) {
 		p.b.Close()
 	})
 	return anew
+}
+
+// TestPathlessCountsIncompleteBlocks: what a session without paths keeps of blocks
+// that are not whole counts against the node's bounds.
+func TestPathlessCountsIncompleteBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, withGrace)
+		_, r := p.results(FirstPath)
+		if err := p.b.AddPath(newSinkConn(), r, PathInfo{}); err != nil {
+			t.Fatal(err)
+		}
+		path := p.b.pathByID(FirstPath)
+		if err := feed(p.b, path, 0, control(appendPolicy(nil, 2, splitter.Bulk, resilient))); err != nil {
+			t.Fatal(err)
+		}
+		const size = 20_000
+		l := p.b.laneByID(2)
+		l.useScheme()
+		shard := make([]byte, shardHeader+l.scheme.ShardSize(size))
+		putShardHeader(shard, 2, splitter.Shard{Offset: size, Size: size, K: 2, N: 3})
+		if err := feed(p.b, path, 1, shard); err != nil {
+			t.Fatal(err)
+		}
+		path.conn.Close()
+		synctest.Wait()
+		if since, held := p.b.Pathless(); since.IsZero() || held < len(shard)-shardHeader {
+			t.Errorf("without paths since %v, %d bytes held; a shard has %d", since, held, len(shard))
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}
+
+// TestLaneIsNotStuckWhenPathsDieOverAndOver: carriers that take shares, acknowledge
+// none and die, a hundred times, leave room for the first block to be shared anew.
+func TestLaneIsNotStuckWhenPathsDieOverAndOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, withGrace)
+		var packets uint64
+		said := uint64(0)
+		say := func(m []byte) {
+			if err := feed(p.a, p.a.paths[0], packets, data(laneControl, said, m...)); err != nil {
+				t.Fatal(err)
+			}
+			packets++
+			said += uint64(len(m))
+		}
+		id := uint32(0)
+		join := func() {
+			packets = 0
+			for relay := 1; relay <= 3; relay++ {
+				id++
+				r, _ := p.results(id)
+				if err := p.a.AddPath(newSinkConn(), r, PathInfo{Relay: relayNumber(relay)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.a.mu.Lock()
+			a := ack{Lanes: []laneAck{{laneControl, p.a.control.next, laneCredit}}}
+			p.a.mu.Unlock()
+			if err := feed(p.a, p.a.paths[0], packets, appendAck(nil, &a)); err != nil {
+				t.Fatal(err)
+			}
+			packets++
+		}
+		join()
+		st, err := p.a.Open(coded["secrecy 3 of 5"], splitter.Interactive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go st.Write(noise(5, 1<<20)) // ends with the session
+		l := st.lane
+		for flap := range 100 {
+			synctest.Wait()
+			gone := slices.Clone(p.a.paths)
+			for _, q := range gone {
+				q.conn.Close()
+			}
+			synctest.Wait()
+			join()
+			for _, q := range gone {
+				say(appendAbandon(nil, q.info.ID))
+			}
+			synctest.Wait()
+			p.a.mu.Lock()
+			if flap == 0 { // as if they had been given as much as they may
+				for _, g := range l.segments {
+					if g.given && g != l.segments[0] {
+						l.charge += laneIncomplete/4*3 - l.begun
+						g.block.charged += laneIncomplete/4*3 - l.begun
+						l.begun = laneIncomplete / 4 * 3
+						break
+					}
+				}
+			}
+			first, begun := l.segments[0].block, l.begun
+			out, generation := first.out, int(first.generation)
+			p.a.mu.Unlock()
+			if out < 3 || generation != flap+1 || begun > laneIncomplete {
+				t.Fatalf("after %d times the first block is of generation %d and has %d shards under way, with %d charged", flap+1, generation, out, begun)
+			}
+		}
+		p.a.Abort(CodeNormal)
+		p.b.Abort(CodeNormal)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/internal/mux"
@@ -80,6 +81,8 @@ func (st *Stream) SendDatagram(p []byte, all bool) error {
 		return s.err
 	case l.policy.Purpose != splitter.Throughput && l.policy.Purpose != splitter.Resilience:
 		return ErrDatagramPolicy
+	case s.cells.Load():
+		return ErrDatagramPolicy
 	case !s.control.acknowledged(l.policyEnd):
 		return nil // dropped: the peer does not know the lane yet
 	}
@@ -117,6 +120,18 @@ func (s *Session) launch(l *lane, b *buf.Buf, all bool) {
 		p.stats.SentBytes += uint64(len(b.B) - gramHeader)
 		l.shares.Sent(p.carrier, len(b.B)-gramHeader)
 		p.woken = true
+	}
+}
+
+// dropDatagrams drops those that wait on the path to be sealed. s.mu is held.
+func (p *path) dropDatagrams() {
+	for _, b := range p.datagrams {
+		p.landed(datagramCost(b), splitter.Interactive)
+		b.Release()
+	}
+	p.datagrams = nil
+	if p.inFlight() == 0 {
+		p.ackSince = time.Time{}
 	}
 }
 

@@ -57,6 +57,7 @@ func TestBothEndsSendWhileReadersStall(t *testing.T) {
 			t.Fatalf("round %d", round)
 		}
 	}
+	show("DEADLOCKS", 0, 0, "in %d rounds of both ends sending while readers stall", *rounds)
 }
 
 // stallingRead reads what is wanted, and stops at random for up to a second.

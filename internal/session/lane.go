@@ -64,7 +64,8 @@ type lane struct {
 	scheme splitter.Scheme
 	blocks *splitter.Blocks // guarded by recvMu
 	owing  []*block         // that have shards to send, ascending; guarded by s.mu, like:
-	charge int              // what the receiver may be charged for our blocks
+	charge int              // what the receiver may be charged for our blocks, and …
+	begun  int              // … for those of which it may have shards
 
 	recvMu  sync.Mutex // guards the rest, and serialises delivery; taken before s.mu
 	reasm   splitter.Reassembler
@@ -262,5 +263,5 @@ func (l *lane) drop() {
 		}
 		g.b.Release()
 	}
-	l.segments, l.again, l.owing, l.sent, l.held, l.unsent, l.charge, l.early = nil, nil, nil, 0, 0, 0, 0, 0
+	l.segments, l.again, l.owing, l.sent, l.held, l.unsent, l.charge, l.begun, l.early = nil, nil, nil, 0, 0, 0, 0, 0, 0
 }

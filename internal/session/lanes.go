@@ -8,7 +8,9 @@ import (
 )
 
 // MaxLanes is the most lanes that a session has, control included: as many as one
-// acknowledgement has rows for.
+// acknowledgement has rows for. Ids are below it: each end may begin half of those
+// that are begun on demand, so that neither can use up the other's, and lanes that
+// both begin at once are never too many.
 const MaxLanes = maxAckRows
 
 // Lane ids. Those above laneDefault are allotted on demand: even ones by the end
@@ -35,7 +37,7 @@ func (s *Session) laneFor(policy splitter.Policy, class splitter.Class) (*lane, 
 			return l, nil
 		}
 	}
-	if len(s.lanes) >= MaxLanes {
+	if s.nextLane >= MaxLanes {
 		return nil, ErrTooManyLanes
 	}
 	if policy.Purpose == splitter.Unlinkability && !s.cells.Load() {
@@ -82,8 +84,8 @@ func (s *Session) peerPolicy(m *message) error {
 		if m.lane%2 != s.nextLane%2^1 || m.lane <= laneDefault {
 			return violation("lane %d is not the peer's to begin", m.lane)
 		}
-		if len(s.lanes) >= MaxLanes {
-			return violation("it begins more than %d lanes", MaxLanes)
+		if m.lane >= MaxLanes {
+			return violation("it begins lane %d, above %d", m.lane, MaxLanes-1)
 		}
 		if m.policy.Purpose == splitter.Unlinkability && !s.cells.Load() {
 			return violation("it begins an unlinkable lane in a session without cells")

@@ -133,7 +133,7 @@ func (p *path) evacuate() {
 	p.evacuated = true
 	for i := range p.flight {
 		if g := p.flight[i].segment; g != nil {
-			g.lane.late(g)
+			g.lane.late(g, p)
 		}
 	}
 	kept := p.queue[:0]
@@ -143,7 +143,7 @@ func (p *path) evacuate() {
 			continue
 		}
 		p.landed(g.cost(), g.lane.class)
-		g.lane.lost(g)
+		g.lane.lost(g, p)
 		g.b.Release()
 	}
 	clear(p.queue[len(kept):])

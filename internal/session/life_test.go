@@ -465,3 +465,41 @@ func TestSetGrace(t *testing.T) {
 		}
 	})
 }
+
+// TestLateTwiceGoesByTheThird: a segment that two late paths have goes over a third
+// at once, and does not wait for one of them to die.
+func TestLateTwiceGoesByTheThird(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, withGrace)
+		links := make([]*emulation.Pipe, 3)
+		for i := range links {
+			_, links[i] = p.emulate(t, 1+i)
+		}
+		here, there := p.stream(t)
+		want := noise(34, 8<<20)
+		go func() {
+			here.Write(want)
+			here.CloseWrite()
+		}()
+		var longest time.Duration
+		got, piece := make([]byte, 0, len(want)), make([]byte, 64<<10)
+		holes := 0
+		for at := time.Now(); ; at = time.Now() {
+			n, err := there.Read(piece)
+			longest = max(longest, time.Since(at))
+			if holes == 0 && len(got) > 2<<20 {
+				holes++
+				links[0].BlackHole()
+				time.AfterFunc(150*time.Millisecond, links[1].BlackHole) // virtual: it may have a copy of what the first has
+			}
+			if got = append(got, piece[:n]...); err != nil {
+				break
+			}
+		}
+		if !bytes.Equal(got, want) || longest > 2500*time.Millisecond { // virtual
+			t.Errorf("%d bytes of %d arrived, the longest wait was %v", len(got), len(want), longest)
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}

@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -27,6 +28,15 @@ type pair struct {
 	mu    sync.Mutex
 	conns map[uint32][2]net.Conn
 	fates [2][]Event
+}
+
+// show prints a figure as make experiments shows it: at most bar is good.
+func show(name string, value, bar int, note string, args ...any) {
+	verdict := "ok"
+	if value > bar {
+		verdict = "FAILED"
+	}
+	fmt.Printf("%s = %d (bar ≤ %d) %s: %s\n", name, value, bar, verdict, fmt.Sprintf(note, args...))
 }
 
 // tester is what pair needs of a testing.T, B or F.

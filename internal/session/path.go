@@ -262,12 +262,12 @@ func (p *path) kill(cause error, o occasion) {
 	alive := s.err == nil
 	for i := range p.flight {
 		if g := p.flight[i].segment; g != nil && alive {
-			g.lane.lost(g)
+			g.lane.lost(g, p)
 		}
 	}
 	for _, g := range p.queue {
 		if alive {
-			g.lane.lost(g)
+			g.lane.lost(g, p)
 		}
 		g.b.Release()
 	}

@@ -73,6 +73,9 @@ func (s *Session) scheduleOne(l *lane) bool {
 		}
 	}
 	p := s.paths[i]
+	if p.carrier != directCarrier && !l.shares.Allows(p.carrier, g.size(), l.policy.MaxShare) {
+		return false // the head of the line was shorter
+	}
 	if !g.waiting {
 		l.spare.Sent(g.size())
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +29,7 @@ func TestSchedules(t *testing.T) {
 			t.Fatalf("the schedule of seed %d: go test -run TestSchedules -schedules 1 -firstschedule %[1]d", seed)
 		}
 	}
-	sum.print(t, "SCHEDULES", *schedules)
+	sum.print(t, "SESSION_SCHEDULES", *schedules)
 }
 
 // TestSchedulesOnSockets is TestSchedules over TCP, in real time.
@@ -43,7 +42,7 @@ func TestSchedulesOnSockets(t *testing.T) {
 			t.Fatalf("the schedule of seed %d", seed)
 		}
 	}
-	sum.print(t, "REAL SCHEDULES", *realSchedules)
+	sum.print(t, "SESSION_REAL_SCHEDULES", *realSchedules)
 }
 
 // FuzzSchedules plays the schedules that the fuzzer thinks of.
@@ -72,10 +71,10 @@ func randomSteps(seed uint64) []byte {
 
 // print is the experiment's line.
 func (y *tally) print(t *testing.T, name string, n int) {
-	line := fmt.Sprintf("%s = %d schedules, %d lost, %d doubled, %d stuck (seeds %d to %d; bar 0, 0, 0)",
-		name, n, y.lost, y.doubled, y.stuck, *firstSchedule, *firstSchedule+uint64(n)-1)
-	t.Logf("%s; %d bytes by %d paths, of which %d died; %d commits; %d restarts; %d times without a path", line, y.bytes, y.paths, y.died, y.commits, y.restarts, y.pathless)
-	fmt.Fprintln(os.Stdout, line) // what make experiments shows
+	seeds := fmt.Sprintf("seeds %d to %d", *firstSchedule, *firstSchedule+uint64(n)-1)
+	show(name+"_WRONG", y.lost+y.doubled, 0, "bytes lost or doubled in %d schedules, %s: %d bytes by %d paths, of which %d died, %d commits, %d restarts, %d times without a path",
+		n, seeds, y.bytes, y.paths, y.died, y.commits, y.restarts, y.pathless)
+	show(name+"_STUCK", y.stuck, 0, "of %d schedules, %s", n, seeds)
 	if n >= 50 && (y.died == 0 || y.commits == 0 || y.restarts == 0 || y.pathless == 0) {
 		t.Errorf("%+v: the schedules show too little", *y)
 	}

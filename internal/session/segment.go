@@ -147,23 +147,28 @@ func (l *lane) took(g *segment) {
 	}
 	g.given = true
 	l.unsent -= g.size()
+	if g.block != nil {
+		l.begun += g.block.charged
+	}
 }
 
-// lost takes note that a path which had g has it no more, and puts it back among
-// the segments to send if no other has it. s.mu is held.
-func (l *lane) lost(g *segment) {
+// lost takes note that p, which had g, has it no more, and puts it back among the
+// segments to send if no other has it, or only one that was slow to deliver it when
+// p was given it too. s.mu is held.
+func (l *lane) lost(g *segment, p *path) {
 	g.flights--
 	if g.shard {
 		l.shardLost(g)
 		return
 	}
-	if g.flights == 0 {
+	if g.flights == 0 || g.on == p {
 		l.sendAgain(g)
 	}
 }
 
-// late lets g, which a late path has, be sent over another too. s.mu is held.
-func (l *lane) late(g *segment) {
+// late lets g, which p has, be sent over another too, p being late, unless a path
+// that is not was given it after p. s.mu is held.
+func (l *lane) late(g *segment, p *path) {
 	if l.unlinkable() {
 		return // a copy would tell another relay of this one
 	}
@@ -171,7 +176,7 @@ func (l *lane) late(g *segment) {
 		l.shardLost(g)
 		return
 	}
-	if g.flights == 1 {
+	if g.on == p || g.on.state >= Late {
 		l.sendAgain(g)
 	}
 }
@@ -228,6 +233,7 @@ func (l *lane) trim() {
 		l.held -= g.size()
 		if g.block != nil {
 			l.charge -= g.block.charged
+			l.begun -= g.block.charged
 			g.block.release()
 		}
 		g.b.Release()

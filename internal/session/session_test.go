@@ -392,3 +392,83 @@ func TestMaxShareHolds(t *testing.T) {
 		}
 	}
 }
+
+// TestLanesOfBothEndsAtOnce: however many lanes both ends begin at the same time,
+// the session lives, and neither can use up the other's.
+func TestLanesOfBothEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		ends := []*Session{p.a, p.b}
+		for _, s := range ends {
+			opened := 0
+			for share := range 10 { // before either has heard of the other
+				policy := plainPolicy
+				policy.MinPaths, policy.MaxShare = 2, 0.6+float64(share)/100
+				if _, err := s.Open(policy, splitter.Bulk); err == nil {
+					opened++
+				} else if !errors.Is(err, ErrTooManyLanes) {
+					t.Fatal(err)
+				}
+			}
+			if opened != MaxLanes/2-1 {
+				t.Errorf("one end may begin %d lanes, want %d", opened, MaxLanes/2-1)
+			}
+		}
+		for relay := 1; relay <= 2; relay++ {
+			ca, cb := net.Pipe()
+			p.join(t, relay, ca, cb)
+		}
+		synctest.Wait()
+		for _, s := range ends {
+			if n := len(s.Stats().Lanes); s.Err() != nil || n != MaxLanes {
+				t.Errorf("%d lanes: %v", n, s.Err())
+			}
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}
+
+// TestShareOfBytesFromFurtherBack: a long segment that goes ahead of a short one is
+// weighed by its own length.
+func TestShareOfBytesFromFurtherBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}
+		p := newPair(t, func(a, _ *Config) { a.Policy, a.Scheduler = policy, aheadOf{} })
+		for relay := 1; relay <= 2; relay++ {
+			ca, cb := net.Pipe()
+			p.join(t, relay, ca, cb)
+		}
+		here, there := p.open(t, policy, splitter.Bulk)
+		go io.Copy(io.Discard, there)
+		synctest.Wait()
+		s, l := p.a, here.lane
+		s.lock()
+		carrier := s.paths[0].carrier
+		l.shares.Sent(s.paths[1].carrier, splitter.ShareSpan)
+		l.shares.Sent(carrier, splitter.ShareSpan*6/10-100)
+		for _, n := range []int{20, 30_000} {
+			b := buf.Get(dataHeader + n)
+			b.B = b.B[:len(b.B):len(b.B)] // so that they are not joined
+			l.pushWhole(b, nil)
+		}
+		l.segments[len(l.segments)-1].b.B[dataHeader] = 1
+		s.scheduleOne(l)
+		if got := l.shares.Held(carrier); got > splitter.ShareSpan*6/10 {
+			t.Errorf("%d bytes of %d by one relay", got, splitter.ShareSpan)
+		}
+		s.mu.Unlock()
+		s.Abort(CodeNormal) // those were no frames of a mux
+		p.b.Abort(CodeNormal)
+	})
+}
+
+// aheadOf gives the first path what is 20 bytes back.
+type aheadOf struct{}
+
+func (aheadOf) Next(_ time.Time, j splitter.Job, paths []splitter.Path) (path, ahead int) {
+	if !paths[0].Open(j.Size) {
+		return -1, 0
+	}
+	return 0, min(20, j.Backlog-1) * (j.Backlog / 1000 / max(j.Backlog/1000, 1))
+}

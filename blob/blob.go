@@ -52,7 +52,9 @@ var (
 	// ErrWaiting reports parts of too many chunks that wait for others of theirs.
 	ErrWaiting = errors.New("too many chunks are begun: add the other parts of those first, then this one again")
 	// ErrBusy reports a file to which another transfer of the receiver's process
-	// writes: perhaps an earlier one, whose conn has broken without its knowing.
+	// writes: perhaps an earlier one, whose conn has broken without its knowing. Over
+	// a mesh that one ends after Node.Grace, or as soon as a sender with the same
+	// Identity is back.
 	ErrBusy = errors.New("another transfer writes to the same file: try again when it has ended")
 	// ErrRefused reports a receiver that doesn't want the blob.
 	ErrRefused = errors.New("the receiver refused the blob")

@@ -24,6 +24,11 @@ const (
 // the content has been hashed. When the conn breaks it dials again, until ctx ends,
 // and sends only what the peer lacks. Info.Carried counts all that was sent.
 //
+// A program that was killed and starts again goes on at once when its node has the
+// same Identity. Under another, as a fresh one is, the receiver knows of no
+// connection between the two, and is busy with the first transfer until its
+// [Node.Grace] is over: give ctx longer than that, or keep the key.
+//
 // The error of the first dial is returned, as are those with which the peer refuses;
 // they wrap what [Dialer.Dial] and [blob.Source.Send] say.
 func (d *Dialer) SendBlob(ctx context.Context, addr string, src io.ReaderAt, size int64, o blob.Options) (blob.Info, error) {

@@ -103,10 +103,30 @@ func (d *Dialer) dial(ctx context.Context, a Addr) (*Conn, error) {
 			return nil, err
 		}
 		c, err := n.open(ctx, s, want.policy, class, a, d.FastOpen)
-		if err == nil || try == tries || s.Err() == nil || ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
+			return nil, n.pathlessDial(key, s, err)
+		}
+		if err == nil || try == tries || s.Err() == nil {
 			return c, err
 		}
 	}
+}
+
+// pathlessDial adds to the error of a dial that took too long that the session has
+// no path, if so, and why.
+func (n *Node) pathlessDial(key linkKey, s *session.Session, err error) error {
+	since, _ := s.Pathless()
+	if since.IsZero() {
+		return err
+	}
+	err = fmt.Errorf("every path to the peer was lost %v ago, and none is back yet: %w", time.Since(since).Round(time.Millisecond), err)
+	n.mu.Lock()
+	l := n.links[key]
+	n.mu.Unlock()
+	if l == nil {
+		return err
+	}
+	return l.inTrouble(err)
 }
 
 // key fills the options' defaults.

@@ -171,24 +171,13 @@ func (l *link) inTrouble(err error) error {
 	if l.trouble == nil {
 		return err
 	}
-	return fmt.Errorf("%w; until then: %w", err, l.trouble)
+	return fmt.Errorf("%w; what went wrong last: %w", err, l.trouble)
 }
 
 func (l *link) setTrouble(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.trouble = err
-}
-
-// tooFew notes that paths are lacking, beside what went wrong with those tried.
-func (l *link) tooFew(few error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.trouble == nil {
-		l.trouble = few
-	} else if _, already := errors.AsType[*splitter.TooFewPathsError](l.trouble); !already {
-		l.trouble = fmt.Errorf("%w; %w", few, l.trouble)
-	}
 }
 
 func (l *link) run() {

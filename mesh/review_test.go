@@ -153,7 +153,7 @@ func TestWaitingSaysWhy(t *testing.T) {
 	// One relay is one too few. A dialler in a hurry is told at once, and one
 	// that waits is told when it gives up.
 	_, err := (&mesh.Dialer{Node: client, RelayedOnly: true, Split: splitter.Policy{FailFast: true}}).Dial(within(t), l.Addr().String())
-	if few, ok := errors.AsType[*splitter.TooFewPathsError](err); !ok || few.Have != 1 || few.Want != 2 {
+	if few, ok := errors.AsType[*splitter.TooFewPathsError](err); !ok || few.Have != 1 || few.Want != 2 || strings.Count(err.Error(), "paths") != 1 {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(within(t), 200*time.Millisecond)

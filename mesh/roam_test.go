@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -206,7 +207,8 @@ func TestDialWaitsForTheNetwork(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := ask(ctx, d, l.Addr().String()); !errors.Is(err, context.DeadlineExceeded) {
+		err := ask(ctx, d, l.Addr().String())
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "every path to the peer was lost") {
 			t.Error(err)
 		}
 		time.AfterFunc(10*time.Second, func() { // virtual

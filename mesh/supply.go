@@ -42,7 +42,6 @@ func (l *link) enough(ctx context.Context, p *splitter.Policy) error {
 			return nil
 		}
 		few := &splitter.TooFewPathsError{Have: have, Want: want}
-		l.tooFew(few)
 		if stuck && p.FailFast {
 			return l.inTrouble(few)
 		}

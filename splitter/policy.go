@@ -153,11 +153,12 @@ func (p *Policy) check(leastPaths int) error {
 	return nil
 }
 
-// A TooFewPathsError reports that a policy forbids sending over the paths there are.
+// A TooFewPathsError reports that a policy forbids sending over the paths there are:
+// Have of them lead over different relays, and it wants Want, its MinPaths.
 type TooFewPathsError struct{ Have, Want int }
 
 func (e *TooFewPathsError) Error() string {
-	return fmt.Sprintf("%d of the %d paths over different relays that the policy asks for are up; the peer must be reached by more relays, or lower MinPaths", e.Have, e.Want)
+	return fmt.Sprintf("%d of the %d paths over different relays that the policy asks for are up: give both ends more relays, of different operators, or choose a policy that asks for fewer", e.Have, e.Want)
 }
 
 // SameScheme reports whether p and q cut bytes in the same way, so that one end

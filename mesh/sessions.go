@@ -41,7 +41,8 @@ func (l *link) begunSession() bool {
 }
 
 // theirs returns the best session that peer dialled and that carries conns, nil
-// when there is none; with circuits, one that carries circuits too will do.
+// when there is none; with circuits, one that carries circuits too will do. One of
+// cells will not: what it hides, conns of other policies would show.
 func (n *Node) theirs(peer identity.ID, circuits bool) (best *session.Session) {
 	n.mu.Lock()
 	var all []*session.Session
@@ -52,7 +53,7 @@ func (n *Node) theirs(peer identity.ID, circuits bool) (best *session.Session) {
 	}
 	n.mu.Unlock()
 	for _, s := range all {
-		if since, _ := s.Pathless(); s.Err() == nil && since.IsZero() && (best == nil || !isDirect(best) && isDirect(s)) {
+		if since, _ := s.Pathless(); s.Err() == nil && since.IsZero() && !s.Cells() && (best == nil || !isDirect(best) && isDirect(s)) {
 			best = s
 		}
 	}

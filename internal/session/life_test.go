@@ -466,9 +466,21 @@ func TestSetGrace(t *testing.T) {
 	})
 }
 
-// TestLateTwiceGoesByTheThird: a segment that two late paths have goes over a third
-// at once, and does not wait for one of them to die.
+// TestLateTwiceGoesByTheThird: a segment that a late path has, and another which is
+// late too or dies, goes over a third at once, and does not wait for the first to die.
 func TestLateTwiceGoesByTheThird(t *testing.T) {
+	for after := 100 * time.Millisecond; after <= 200*time.Millisecond; after += 10 * time.Millisecond {
+		for what, end := range map[string]func(*emulation.Pipe){"late": (*emulation.Pipe).BlackHole, "reset": (*emulation.Pipe).Cut} {
+			if longest := lateTwice(t, after, end); longest > 2500*time.Millisecond { // virtual
+				t.Errorf("%s after %v: the longest wait was %v", what, after, longest)
+			}
+		}
+	}
+}
+
+// lateTwice sends over three paths of which the first vanishes in a black hole, and
+// the second ends some time after. It returns the longest wait of the reader.
+func lateTwice(t *testing.T, after time.Duration, end func(*emulation.Pipe)) (longest time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, withGrace)
 		links := make([]*emulation.Pipe, 3)
@@ -476,30 +488,33 @@ func TestLateTwiceGoesByTheThird(t *testing.T) {
 			_, links[i] = p.emulate(t, 1+i)
 		}
 		here, there := p.stream(t)
-		want := noise(34, 8<<20)
+		want := noise(34, 3<<20)
 		go func() {
 			here.Write(want)
 			here.CloseWrite()
 		}()
-		var longest time.Duration
 		got, piece := make([]byte, 0, len(want)), make([]byte, 64<<10)
-		holes := 0
+		holed := false
 		for at := time.Now(); ; at = time.Now() {
 			n, err := there.Read(piece)
 			longest = max(longest, time.Since(at))
-			if holes == 0 && len(got) > 2<<20 {
-				holes++
+			if !holed && len(got) > 1<<20 {
+				holed = true
 				links[0].BlackHole()
-				time.AfterFunc(150*time.Millisecond, links[1].BlackHole) // virtual: it may have a copy of what the first has
+				p.a.mu.Lock()
+				here.lane.spare.Resent(1 << 30) // no rescue: there may be more than that helps
+				p.a.mu.Unlock()
+				time.AfterFunc(after, func() { end(links[1]) }) // virtual: it may have a copy of what the first has
 			}
 			if got = append(got, piece[:n]...); err != nil {
 				break
 			}
 		}
-		if !bytes.Equal(got, want) || longest > 2500*time.Millisecond { // virtual
-			t.Errorf("%d bytes of %d arrived, the longest wait was %v", len(got), len(want), longest)
+		if !bytes.Equal(got, want) {
+			t.Errorf("%d bytes of %d arrived", len(got), len(want))
 		}
 		p.a.Close()
 		p.b.Close()
 	})
+	return longest
 }

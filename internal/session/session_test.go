@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/splitter"
 	"github.com/splitmesh/splitmesh/transport/link"
 	"golang.org/x/net/nettest"
@@ -447,12 +448,9 @@ func TestShareOfBytesFromFurtherBack(t *testing.T) {
 		carrier := s.paths[0].carrier
 		l.shares.Sent(s.paths[1].carrier, splitter.ShareSpan)
 		l.shares.Sent(carrier, splitter.ShareSpan*6/10-100)
-		for _, n := range []int{20, 30_000} {
-			b := buf.Get(dataHeader + n)
-			b.B = b.B[:len(b.B):len(b.B)] // so that they are not joined
-			l.pushWhole(b, nil)
+		for _, n := range []int{20, maxSegment - 10} { // too long to be joined
+			l.pushWhole(buf.Get(dataHeader+n), nil)
 		}
-		l.segments[len(l.segments)-1].b.B[dataHeader] = 1
 		s.scheduleOne(l)
 		if got := l.shares.Held(carrier); got > splitter.ShareSpan*6/10 {
 			t.Errorf("%d bytes of %d by one relay", got, splitter.ShareSpan)
@@ -470,5 +468,8 @@ func (aheadOf) Next(_ time.Time, j splitter.Job, paths []splitter.Path) (path, a
 	if !paths[0].Open(j.Size) {
 		return -1, 0
 	}
-	return 0, min(20, j.Backlog-1) * (j.Backlog / 1000 / max(j.Backlog/1000, 1))
+	if j.Backlog < 1000 {
+		return 0, 0
+	}
+	return 0, 20
 }

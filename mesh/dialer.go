@@ -61,7 +61,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 }
 
 // Dial connects to "peer:service" and returns a *Conn when the peer's listener
-// has it. ctx bounds the dial only. Errors are *OpError or *AddrError, and wrap
+// has it. ctx bounds the dial only, which waits for as many paths as the policy
+// demands, 30 s at most; see [splitter.Policy.FailFast]. Errors are *OpError or *AddrError, and wrap
 // ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, *LimitError, *PurposeError,
 // *RouteError, *PathsLostError, splitter.ErrPolicy, *splitter.TooFewPathsError, net.ErrClosed when the node is closed, or the
 // context's error.

@@ -24,7 +24,8 @@ type PathEvent struct {
 	Peer identity.ID
 	// ID tells the paths of one session apart. It is never used again.
 	ID uint32
-	// Relay and Operator are as in Path, and so is Remote.
+	// Relay and Operator are as in Path, and so is Remote. Relay is zero for a direct
+	// path, such as one to a relay itself, and then prints as "invalid ID".
 	Relay    identity.ID
 	Operator string
 	Remote   string

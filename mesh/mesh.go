@@ -70,5 +70,8 @@ func Listen(service string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(n.Bootstrap)+len(n.ListenAddrs) == 0 {
+		n.Logger.Warn("nobody can reach this node: set SPLITMESH_BOOTSTRAP to relays, or SPLITMESH_LISTEN to an address", "service", service)
+	}
 	return n.Listen(service)
 }

@@ -48,8 +48,8 @@ type Lane struct {
 	Policy  splitter.Policy // by what we send
 	Class   splitter.Class
 	Streams int
-	// Sent and Received count the lane's bytes, ReSent those that were given to a
-	// path again.
+	// Sent and Received count the lane's bytes, before coding and padding, ReSent
+	// those that were given to a path again. What a code makes of them is in Path.
 	Sent, Received, ReSent uint64
 	// Unacknowledged counts the bytes kept until the peer has them, OutOfOrder
 	// those received that wait for earlier ones.
@@ -57,6 +57,7 @@ type Lane struct {
 }
 
 // Redundancy is the part of what the lane sent that was sent again, 0 to 1 and more.
+// What a code adds (N/K) is not in it, nor padding.
 func (l *Lane) Redundancy() float64 {
 	if l.Sent == 0 {
 		return 0

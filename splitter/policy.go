@@ -68,7 +68,8 @@ type Policy struct {
 	// purposes divide by rules of their own, and want 0 or 1.
 	MaxShare float64
 	// FailFast makes Write fail with *TooFewPathsError when there are fewer
-	// than MinPaths paths, where it would otherwise wait for more.
+	// than MinPaths paths, and Dial when no more can be had, where they would
+	// otherwise wait for more.
 	FailFast bool
 }
 

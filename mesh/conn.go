@@ -3,8 +3,11 @@ package mesh
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,8 +61,35 @@ func (c *Conn) readAnswer() error {
 }
 
 // Write implements net.Conn. It returns when the session has taken the bytes,
-// which it then delivers for as long as it lives.
-func (c *Conn) Write(p []byte) (int, error) { return c.stream.Write(p) }
+// which it then delivers for as long as it lives. When a deadline ends its wait for
+// paths that the policy demands, the error is a *WaitError that says so.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.stream.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if why := c.stream.Waits(); why != nil {
+			err = &WaitError{why}
+		}
+	}
+	return n, err
+}
+
+// A WaitError reports a Write whose deadline passed while nothing could be sent, and
+// why. It is a timeout, and wraps os.ErrDeadlineExceeded as well as the reason, which
+// may be a *splitter.TooFewPathsError.
+type WaitError struct{ Why error }
+
+func (e *WaitError) Error() string {
+	return fmt.Sprintf("%v: nothing could be sent, because %v", os.ErrDeadlineExceeded, e.Why)
+}
+
+// Timeout reports true.
+func (e *WaitError) Timeout() bool { return true }
+
+// Temporary reports true.
+func (e *WaitError) Temporary() bool { return true }
+
+// Unwrap returns os.ErrDeadlineExceeded and the reason.
+func (e *WaitError) Unwrap() []error { return []error{os.ErrDeadlineExceeded, e.Why} }
 
 // Close closes both directions and does not wait. The node goes on delivering what
 // was written; end a program with the node's Close, which waits for that.

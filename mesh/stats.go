@@ -33,6 +33,11 @@ type Path struct {
 	RTT time.Duration
 	// Rate is the proven delivery rate in bytes a second, 0 until measured.
 	Rate float64
+	// Epoch counts how often the keys that we seal with were changed.
+	Epoch uint32
+	// Bottleneck is a number that paths which seem to share a bottleneck have in
+	// common, 0 when none is known. They add no bandwidth to each other.
+	Bottleneck int
 }
 
 // Carried is what one relay has carried of the session's bytes: over the paths
@@ -130,7 +135,7 @@ func pathList(paths []session.PathStats) []Path {
 		out = append(out, Path{
 			ID: p.ID, Relay: p.Relay, Operator: p.Operator, Remote: p.Remote, State: p.State,
 			Sent: p.SentBytes, Received: p.ReceivedBytes, ReSent: p.ResentBytes, Blamed: p.Blamed,
-			InFlight: p.InFlight, Window: p.Window, RTT: p.SRTT, Rate: p.Rate,
+			InFlight: p.InFlight, Window: p.Window, RTT: p.SRTT, Rate: p.Rate, Epoch: p.Epoch, Bottleneck: p.Bottleneck,
 		})
 	}
 	return out

@@ -51,6 +51,22 @@ func (st *Stream) Policy() splitter.Policy {
 // Class is the priority of the stream's bytes.
 func (st *Stream) Class() splitter.Class { return st.lane.class }
 
+// Waits returns what the policy lacks for the stream's bytes to be sent, and nil when
+// they only wait for room.
+func (st *Stream) Waits() error {
+	s := st.lane.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch err := s.enoughPaths(st.lane); {
+	case s.err != nil:
+		return nil
+	case len(s.paths) == 0:
+		return fmt.Errorf("every path to %s was lost, and none is back yet: %w", s.cfg.Peer.Short(), s.lastCause)
+	default:
+		return err
+	}
+}
+
 // Close closes the stream; see mux.Stream.Close. Its datagrams end too.
 func (st *Stream) Close() error {
 	st.lane.inboxes.remove(st)

@@ -11,6 +11,9 @@ const (
 	segmentCost   = 36 << 10
 	maxWindow     = 16 << 20
 	looseWindow   = 256 << 10
+	// loneBytes is how many bytes an acknowledgement must be for, for its delay to
+	// say something of the rate.
+	loneBytes = 16 << 10
 	// A path faster than fastRate is one host or a data centre, where late
 	// goroutines cost more than a queue does: it gets at least fastWindow.
 	fastRate   = 100e6
@@ -71,6 +74,7 @@ type estimator struct {
 	sought     time.Duration // the shortest seen since that began
 	rate       [2]float64    // greatest in the present span of rounds, and the one before
 	rateCount  int           // rounds in the present span
+	lone       float64       // see likelyRate
 	round      mark
 	roundFull  bool // the sender was never short of bytes in this round
 	phase      int  // index in cycle
@@ -94,6 +98,9 @@ type mark struct {
 func (e *estimator) acked(now time.Time, rtt time.Duration, n int, deliveredThen uint64, sentAt time.Time, limited bool) {
 	e.measured(now, max(rtt, time.Microsecond))
 	e.delivered += uint64(n)
+	if queued := rtt - e.least; n >= loneBytes && queued > time.Millisecond {
+		e.lone = float64(e.delivered-deliveredThen) / queued.Seconds()
+	}
 	if e.start == 0 {
 		e.start = initialWindow
 	}
@@ -177,6 +184,16 @@ func (e *estimator) delivers(rate float64, limited bool) {
 // bytesPerSecond is the delivery rate that the path has proven, 0 until it was
 // full for a round.
 func (e *estimator) bytesPerSecond() float64 { return max(e.rate[0], e.rate[1]) }
+
+// likelyRate is bytesPerSecond or, before that is known, the rate at which the last
+// few segments seem to have been passed on: what they took longer than the bare
+// round trip. 0 until either is known.
+func (e *estimator) likelyRate() float64 {
+	if r := e.bytesPerSecond(); r > 0 {
+		return r
+	}
+	return e.lone
+}
 
 // minRTT is the bare round trip, 0 until known.
 func (e *estimator) minRTT() time.Duration { return e.least }

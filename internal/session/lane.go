@@ -17,7 +17,7 @@ const (
 	// maxHeld bounds the bytes of a lane that are kept until the peer has them,
 	// maxUnsent those of them that no path has been given yet.
 	maxHeld   = 8 << 20
-	maxUnsent = 512 << 10
+	maxUnsent = 640 << 10
 	// maxSegments keeps the peer's fragments below splitter.MaxFragments.
 	maxSegments = splitter.MaxFragments / 2
 	// maxControl is the most unacknowledged control bytes that a peer can
@@ -252,7 +252,7 @@ const controlBatch = 4 << 10
 
 // roomy reports whether a starved writer should try again. s.mu is held.
 func (l *lane) roomy() bool {
-	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/2 && l.held <= maxHeld-maxUnsent/2 && l.charge <= laneIncomplete/2 && len(l.segments) < maxSegments
+	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/8*7 && l.held <= maxHeld-maxUnsent/2 && l.charge <= laneIncomplete/2 && len(l.segments) < maxSegments
 }
 
 // drop releases what the lane holds when the session is over. s.mu is held.

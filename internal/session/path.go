@@ -179,7 +179,11 @@ func (p *path) acked(a pathAck) error {
 	if last == nil {
 		return nil
 	}
-	p.est.acked(p.s.now, p.s.now.Sub(last.at)-a.Delay, bytes, last.delivered, last.at, last.limited)
+	rtt := p.s.now.Sub(last.at) - a.Delay
+	p.est.acked(p.s.now, rtt, bytes, last.delivered, last.at, last.limited)
+	if len(p.s.paths) > 1 {
+		p.s.bottlenecks.Add(p.info.ID, p.s.now, max(rtt, 0))
+	}
 	clear(p.flight[:n])
 	p.flight = p.flight[n:]
 	if len(p.flight) == 0 {

@@ -123,7 +123,7 @@ func (s *Session) view(l *lane, g *segment) []splitter.Path {
 		}
 		s.views = append(s.views, splitter.Path{
 			ID: p.info.ID, InFlight: p.load(l.class), Window: window,
-			SRTT: p.est.srtt, MinRTT: p.est.minRTT(), RTTVar: p.est.rttvar, Rate: p.est.bytesPerSecond(),
+			SRTT: p.est.srtt, MinRTT: p.est.minRTT(), RTTVar: p.est.rttvar, Rate: p.est.likelyRate(),
 			Carried: l.shares.Held(p.carrier),
 			Barred: p.standing() > least || !l.mayUse(p) ||
 				p.carrier != directCarrier && !l.shares.Allows(p.carrier, g.size(), l.policy.MaxShare),

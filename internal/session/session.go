@@ -148,6 +148,7 @@ type Session struct {
 	timer         *time.Timer
 	timerAt       time.Time
 	views         []splitter.Path
+	bottlenecks   splitter.Bottlenecks
 	begun         bool          // proven is closed
 	nextToken     uint64        // to be issued, or taken
 	returned      []Token       // taken, and of no use
@@ -304,7 +305,7 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 		conn.Close()
 		return err
 	}
-	p.carrier = s.carriers.of(&info)
+	p.carrier = s.carrierOf(&info)
 	p.est.loose = s.hop
 	p.lastRecv = s.now
 	s.pathlessSince = time.Time{}
@@ -328,6 +329,7 @@ func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) err
 func (s *Session) removePath(p *path) {
 	s.setPaths(slices.DeleteFunc(slices.Clone(s.paths), func(q *path) bool { return q == p }))
 	s.keys.Leave(p.info.ID)
+	s.bottlenecks.Forget(p.info.ID)
 	if s.gone[p.info.Relay] == nil {
 		s.gone[p.info.Relay] = new(PathCounters)
 	}

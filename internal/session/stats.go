@@ -21,12 +21,15 @@ func (c *PathCounters) add(d *PathCounters) {
 type PathStats struct {
 	PathInfo
 	PathCounters
-	State    State
-	Epoch    uint32        // of the keys that we seal with
-	SRTT     time.Duration // smoothed round trip, 0 until measured
-	Rate     float64       // delivered bytes a second, 0 until measured
-	InFlight int           // bytes not yet acknowledged, headers included
-	Window   int           // bytes that may be in flight
+	State State
+	Epoch uint32 // of the keys that we seal with
+	// Bottleneck is a number that paths which share a bottleneck have in common, as
+	// far as can be told; 0: none is known.
+	Bottleneck int
+	SRTT       time.Duration // smoothed round trip, 0 until measured
+	Rate       float64       // delivered bytes a second, 0 until measured
+	InFlight   int           // bytes not yet acknowledged, headers included
+	Window     int           // bytes that may be in flight
 }
 
 // Carried is what one relay has carried in the life of a session, over paths
@@ -76,7 +79,7 @@ func (s *Session) Stats() Stats {
 		}
 		st.Streams += ls.Streams
 		s.mu.Lock()
-		ls.Policy, ls.LaneCounters, ls.Unacknowledged = l.policy, l.stats, l.held
+		ls.Policy, ls.LaneCounters, ls.Unacknowledged, ls.Waits = l.policy, l.stats, l.held, s.enoughPaths(l)
 		s.mu.Unlock()
 		st.Lanes = append(st.Lanes, ls)
 	}
@@ -86,12 +89,13 @@ func (s *Session) Stats() Stats {
 	for relay, c := range s.gone {
 		carried[relay] = *c
 	}
+	groups := s.bottlenecks.Groups()
 	for _, p := range s.paths {
 		c := carried[p.info.Relay]
 		c.add(&p.stats)
 		carried[p.info.Relay] = c
 		st.Paths = append(st.Paths, PathStats{
-			PathInfo: p.info, PathCounters: p.stats, State: p.state, Epoch: p.epoch, SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
+			PathInfo: p.info, PathCounters: p.stats, State: p.state, Epoch: p.epoch, Bottleneck: groups[p.info.ID], SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
 			InFlight: p.inFlight(), Window: p.est.window(),
 		})
 	}
@@ -119,4 +123,6 @@ type LaneStats struct {
 	// those received that wait for earlier ones.
 	Unacknowledged, OutOfOrder int
 	Streams                    int
+	// Waits says what the policy lacks for anything to be sent, nil if nothing.
+	Waits error
 }

@@ -40,13 +40,16 @@ func (c *circuit) Write(p []byte) (int, error) {
 	return n, c.explain(err)
 }
 
-// explain names the relay's limit as the reason for an end that it explains: one
-// more frame may have been on its way to us.
+// explain names the relay that ended the circuit, and its limit where that explains
+// it: one more frame may have been on its way to us.
 func (c *circuit) explain(err error) error {
-	if errors.Is(err, mux.ErrReset) && c.limit > 0 && c.carried.Load()+mux.MaxFrame > c.limit {
+	switch {
+	case !errors.Is(err, mux.ErrReset):
+		return err
+	case c.limit > 0 && c.carried.Load()+mux.MaxFrame > c.limit:
 		return &LimitError{Relay: c.relay, Limit: limitBytes, Value: c.limit}
 	}
-	return err
+	return fmt.Errorf("relay %s, or the peer behind it, ended the circuit: %w", c.relay.Short(), err)
 }
 
 // hopKey is the key of the session with a relay that carries circuits.

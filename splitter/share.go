@@ -74,3 +74,16 @@ func (w *ShareWindow) Sent(carrier, n int) {
 		w.head = 0
 	}
 }
+
+// Merge counts what from has carried as into's: they turned out to be one.
+func (w *ShareWindow) Merge(from, into int) {
+	for i := w.head; i < len(w.runs); i++ {
+		if w.runs[i].carrier == from {
+			w.runs[i].carrier = into
+		}
+	}
+	if n := w.bytes[from]; n > 0 {
+		w.bytes[into] += n
+		delete(w.bytes, from)
+	}
+}

@@ -1,13 +1,47 @@
 package session
 
-import "github.com/splitmesh/splitmesh/identity"
+import (
+	"github.com/splitmesh/splitmesh/identity"
+)
 
 // carriers number those who carry paths: a relay, together with all others of its
 // operator, is one. A number is never given to another.
 type carriers struct {
 	relays    map[identity.ID]int
 	operators map[string]int
+	named     map[int]bool // an operator has it
 	next      int
+}
+
+// carrierOf is the number of the path's carrier. A relay whose operator was not known
+// so far becomes one with that operator's others, in all that is remembered of both; one
+// that names another operator than before does not, or it could make one of two
+// honest ones. s.mu is held.
+func (s *Session) carrierOf(info *PathInfo) int {
+	n := s.carriers.of(info)
+	operator, known := s.carriers.operators[info.Operator]
+	if n == directCarrier || !known || operator == n || s.carriers.named[n] {
+		return n
+	}
+	s.carriers.relays[info.Relay] = operator
+	for _, p := range s.paths {
+		if p.carrier == n {
+			p.carrier = operator
+		}
+	}
+	for _, l := range s.lanes {
+		l.shares.Merge(n, operator)
+		for _, g := range l.segments {
+			if g.block != nil {
+				for i, had := range g.block.had {
+					if had == n {
+						g.block.had[i] = operator
+					}
+				}
+			}
+		}
+	}
+	return operator
 }
 
 // of is the number of the path's carrier, directCarrier when no relay carries it.
@@ -16,7 +50,7 @@ func (c *carriers) of(info *PathInfo) int {
 		return directCarrier
 	}
 	if c.relays == nil {
-		c.relays, c.operators = make(map[identity.ID]int), make(map[string]int)
+		c.relays, c.operators, c.named = make(map[identity.ID]int), make(map[string]int), make(map[int]bool)
 	}
 	n, known := c.relays[info.Relay]
 	if !known && info.Operator != "" {
@@ -29,7 +63,7 @@ func (c *carriers) of(info *PathInfo) int {
 	c.relays[info.Relay] = n
 	if info.Operator != "" {
 		if _, known := c.operators[info.Operator]; !known {
-			c.operators[info.Operator] = n
+			c.operators[info.Operator], c.named[n] = n, true
 		}
 	}
 	return n

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/splitter"
 	"golang.org/x/net/nettest"
 )
@@ -354,4 +355,40 @@ func TestLaneIsNotStuckWhenPathsDieOverAndOver(t *testing.T) {
 		p.a.Abort(CodeNormal)
 		p.b.Abort(CodeNormal)
 	})
+}
+
+// TestOperatorLearntLater: a relay whose operator was not known when it had a share
+// counts as one with that operator's others from when it is, and gets no second one;
+// a relay that changes its operator makes none of two.
+func TestOperatorLearntLater(t *testing.T) {
+	p := newPair(t, nil)
+	add := func(id uint32, relay int, operator string) {
+		r, _ := p.results(id)
+		if err := p.a.AddPath(newSinkConn(), r, PathInfo{Relay: relayNumber(relay), Operator: operator}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(1, 1, "")
+	add(2, 2, "x")
+	s := p.a
+	s.mu.Lock()
+	first, x := s.pathByID(1).carrier, s.pathByID(2).carrier
+	k := &block{had: []int{first}}
+	s.data.segments = append(s.data.segments, &segment{lane: s.data, b: buf.Get(dataHeader), block: k})
+	s.data.shares.Sent(first, 5)
+	s.data.shares.Sent(x, 7)
+	s.mu.Unlock()
+	add(3, 1, "x")
+	s.mu.Lock()
+	if first == x || s.pathByID(1).carrier != x || s.pathByID(3).carrier != x || k.had[0] != x || s.data.shares.Held(x) != 12 || s.data.shares.Held(first) != 0 {
+		t.Errorf("carriers %d and %d became %d and %d; the block's %v, %d bytes", first, x, s.pathByID(1).carrier, s.pathByID(3).carrier, k.had, s.data.shares.Held(x))
+	}
+	s.mu.Unlock()
+	add(4, 3, "y")
+	add(5, 3, "x")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if y := s.pathByID(5).carrier; y == x || y != s.pathByID(4).carrier {
+		t.Errorf("the relay that named y and then x is carrier %d, x is %d", y, x)
+	}
 }

@@ -84,7 +84,7 @@ experiments: ## measure what sessions promise, and draw docs/experiments; EXPERI
 	@[ '$(EXPERIMENT)' != . ] || { echo '# benchmarks/privacy' && cd benchmarks && go run ./privacy; }
 
 # What a line of an experiment looks like; all else shows only when something failed.
-SHOWN = awk '/^panic:/ { all = 1 } /^(FAIL|panic:)/ { failed = 1 } \
+SHOWN = awk '/^panic:/ { all = 1 } /^(FAIL|panic:)|no tests to run/ { failed = 1 } \
 	all || /^([A-Z][A-Z0-9_]* = |--- FAIL|FAIL|ok|\#)/ { print; fflush() } END { exit failed }'
 
 experiments-links:

@@ -61,8 +61,10 @@ func (c *Conn) readAnswer() error {
 }
 
 // Write implements net.Conn. It returns when the session has taken the bytes,
-// which it then delivers for as long as it lives. When a deadline ends its wait for
-// paths that the policy demands, the error is a *WaitError that says so.
+// which it then delivers for as long as it lives. It waits while there is no room for
+// more, and at once while the session has no path at all. When a deadline ends its
+// wait for paths, of which there are too few or none, the error is a *WaitError that
+// says so.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.stream.Write(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {

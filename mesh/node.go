@@ -27,7 +27,7 @@ const (
 	maxPendingOf      = 64   // of these, from one address or relay
 	maxPending        = 1024 // handshakes at once
 	maxSessions       = 16384
-	maxSessionsOfPeer = 64
+	maxSessionsOfPeer = 16
 	maxTokens         = 64        // unused, of one session
 	windowBytes       = 256 << 20 // of streams' windows above their first 256 KiB
 )

@@ -64,7 +64,7 @@ func TestHostileSender(t *testing.T) {
 	if most.outOfOrder < laneCredit/2 || most.inbox < maxInboxBytes/2 {
 		t.Errorf("%+v: it did not come near a bound: the test shows nothing", most)
 	}
-	show("HOSTILE_OUT_OF_ORDER", most.outOfOrder, MaxLanes*(laneCredit+laneIncomplete), "bytes at most, incomplete blocks included, in %d hostile frames", *hostileOps)
+	show("HOSTILE_OUT_OF_ORDER", most.outOfOrder, maxWaiting, "bytes at most, incomplete blocks included, in %d hostile frames", *hostileOps)
 	show("HOSTILE_UNACKNOWLEDGED", most.unacknowledged, MaxLanes*(maxHeld+maxControl), "bytes at most; %d in an inbox; the heap grew by %d", most.inbox, heap)
 }
 
@@ -290,4 +290,39 @@ func TestSessionsInGrace(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLanesTogether: a peer that fills the credit of many lanes out of order is cut
+// off at the session's bound, long before the sum of what each lane allows.
+func TestLanesTogether(t *testing.T) {
+	s, p := victim(t, false)
+	packet, said := uint64(0), uint64(0)
+	say := func(plain []byte) error {
+		packet++
+		return feed(s, p, packet-1, plain)
+	}
+	for id := byte(2); id <= 14; id += 2 {
+		m := appendPolicy(nil, id, splitter.Interactive, plainPolicy)
+		if err := say(data(laneControl, said, m...)); err != nil {
+			t.Fatal(err)
+		}
+		said += uint64(len(m))
+	}
+	piece := make([]byte, 32<<10)
+	for id := byte(2); id <= 14; id += 2 {
+		for at := uint64(1); at+uint64(len(piece)) < laneCredit; at += uint64(len(piece)) {
+			err := say(data(id, at, piece...))
+			st := s.Stats()
+			if n := st.OutOfOrder(); n > maxWaiting+len(piece) {
+				t.Fatalf("%d bytes are kept", n)
+			}
+			if err != nil {
+				if !isProtocol(err) || id < 8 {
+					t.Fatalf("on lane %d: %v", id, err)
+				}
+				return
+			}
+		}
+	}
+	t.Fatal("it keeps all")
 }

@@ -361,12 +361,15 @@ func (l *lane) receiveShard(sh splitter.Shard, p []byte, owner *buf.Buf) error {
 		l.failed = &ProtocolError{"shards", err}
 		return l.failed
 	}
-	if b == nil {
-		return nil
+	if b != nil {
+		err = l.insert(sh.Offset, b.B, b)
+		b.Release()
+		l.blocks.Advance(l.reasm.Next())
 	}
-	defer b.Release()
-	err = l.insert(sh.Offset, b.B, b)
-	l.blocks.Advance(l.reasm.Next())
+	l.account()
+	if err == nil {
+		err = l.failed
+	}
 	return err
 }
 

@@ -18,6 +18,11 @@ const (
 	// maxUnsent those of them that no path has been given yet.
 	maxHeld   = 8 << 20
 	maxUnsent = 640 << 10
+	// maxWaiting is what all lanes of a session may have out of order or incomplete
+	// at the receiver. A sender writes no more once it is at maxKept: what its muxes
+	// have to say still fits.
+	maxWaiting = 48 << 20
+	maxKept    = 40 << 20
 	// maxSegments keeps the peer's fragments below splitter.MaxFragments.
 	maxSegments = splitter.MaxFragments / 2
 	// maxControl is the most unacknowledged control bytes that a peer can
@@ -71,6 +76,7 @@ type lane struct {
 	reasm   splitter.Reassembler
 	deliver func([]byte, *buf.Buf)
 	failed  error // first error of deliver
+	counted int64 // what account has counted
 
 	received atomic.Uint64 // reasm.Next()
 	allowed  atomic.Uint64 // reasm.Limit()
@@ -120,6 +126,7 @@ func (l *lane) insert(offset uint64, p []byte, owner *buf.Buf) error {
 	l.reasm.Allow(l.reasm.Next() + laneCredit)
 	l.received.Store(l.reasm.Next())
 	l.allowed.Store(l.reasm.Limit())
+	l.account()
 	return l.failed
 }
 
@@ -189,7 +196,7 @@ func (l *lane) accepts(n int) (bool, error) {
 	if err := s.enoughPaths(l); err != nil && l.asked.FailFast {
 		return false, err
 	}
-	full := len(s.paths) == 0 || l.unsent >= maxUnsent || l.held >= maxHeld || len(l.segments) >= maxSegments
+	full := len(s.paths) == 0 || l.unsent >= maxUnsent || l.copies() >= maxHeld || len(l.segments) >= maxSegments || s.kept() >= maxKept
 	if !full && l.asked.Purpose.Coded() {
 		l.useScheme()
 		// A quarter is left for what the mux has to say.
@@ -199,6 +206,38 @@ func (l *lane) accepts(n int) (bool, error) {
 		l.starved = true
 	}
 	return !full, nil
+}
+
+// copies is what the lane keeps for the bytes that it holds: those of a coded lane
+// are kept as shards. s.mu is held.
+func (l *lane) copies() int {
+	if l.asked.Purpose.Coded() {
+		return l.held / l.asked.K * l.asked.N
+	}
+	return l.held
+}
+
+// kept is what the peer may have to keep of all that was written and not
+// acknowledged. s.mu is held.
+func (s *Session) kept() (n int) {
+	for _, l := range s.lanes {
+		n += l.held + l.charge
+	}
+	return n
+}
+
+// account counts what the lane keeps for the session, and refuses more than a sender
+// may make it keep. recvMu is held.
+func (l *lane) account() {
+	n := int64(l.reasm.Waiting())
+	if l.blocks != nil {
+		n += int64(l.blocks.Held())
+	}
+	sum := l.s.waiting.Add(n - l.counted)
+	l.counted = n
+	if sum > maxWaiting && l.failed == nil {
+		l.failed = violation("its lanes have us keep %d bytes that are out of order or incomplete, more than %d", sum, maxWaiting)
+	}
 }
 
 // Wake implements mux.Output. It may run with the mux's locks held, so it only
@@ -252,7 +291,7 @@ const controlBatch = 4 << 10
 
 // roomy reports whether a starved writer should try again. s.mu is held.
 func (l *lane) roomy() bool {
-	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/8*7 && l.held <= maxHeld-maxUnsent/2 && l.charge <= laneIncomplete/2 && len(l.segments) < maxSegments
+	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/8*7 && l.copies() <= maxHeld-maxUnsent/2 && l.s.kept() <= maxKept-maxUnsent/2 && l.charge <= laneIncomplete/2 && len(l.segments) < maxSegments
 }
 
 // drop releases what the lane holds when the session is over. s.mu is held.

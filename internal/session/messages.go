@@ -41,7 +41,7 @@ func (s *Session) abandon(path uint32, answer bool) {
 }
 
 // maxParting bounds the dead paths that the peer has yet to abandon.
-const maxParting = 64
+const maxParting = 1024
 
 // handleControl takes one message of the control lane, in a path's reader.
 func (s *Session) handleControl(m message) error {

@@ -115,6 +115,7 @@ type Session struct {
 	data    *lane // laneDefault
 
 	allLanes atomic.Pointer[[]*lane] // lanes, for readers
+	waiting  atomic.Int64            // what the lanes keep that came out of order or incomplete
 	cells    atomic.Bool             // every frame is a cell
 	suite    atomic.Uint32           // of the first path
 	srtt     atomic.Int64            // of the best path, ns; read under the mux's locks

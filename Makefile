@@ -83,16 +83,12 @@ experiments: ## measure what sessions promise, and draw docs/experiments; EXPERI
 	@[ '$(EXPERIMENT)' != . ] || $(MAKE) --no-print-directory experiments-sessions
 	@[ '$(EXPERIMENT)' != . ] || { echo '# benchmarks/privacy' && cd benchmarks && go run ./privacy; }
 
-# What a line of an experiment looks like; all else shows only when something failed.
-SHOWN = awk '/^panic:/ { all = 1 } /^(FAIL|panic:)|no tests to run/ { failed = 1 } \
-	all || /^([A-Z][A-Z0-9_]* = |--- FAIL|FAIL|ok|\#)/ { print; fflush() } END { exit failed }'
-
 experiments-links:
-	@cd benchmarks && go test -count=1 -timeout 60m -v -run '$(EXPERIMENT)' ./experiments -experiments -seed $(SEED) 2>&1 | $(SHOWN)
+	@cd benchmarks && ../.ci/shown go test -count=1 -timeout 60m -v -run '$(EXPERIMENT)' ./experiments -experiments -seed $(SEED)
 
 experiments-sessions:
-	@go test -count=1 -timeout 60m -v -run 'TestSchedules|TestBothEnds|TestHostileSender|TestSessionsInGrace|TestSecrecy' \
-		./internal/session -schedules 1000 -realschedules 50 -rounds 10000 -hostileops 1000000 2>&1 | $(SHOWN)
+	@.ci/shown go test -count=1 -timeout 60m -v -run 'TestSchedules|TestBothEnds|TestHostileSender|TestSessionsInGrace|TestSecrecy' \
+		./internal/session -schedules 1000 -realschedules 50 -rounds 10000 -hostileops 1000000
 
 cover: ## print each package's coverage; fail where it must be 90 % and isn't
 	@COVER_MIN='$(COVER_MIN)' COVER_GATED='$(COVER_GATED)' .ci/cover

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"testing"
 
@@ -36,7 +37,7 @@ func show(name string, value, bar int, note string, args ...any) {
 	if value > bar {
 		verdict = "FAILED"
 	}
-	fmt.Printf("%s = %d (bar ≤ %d) %s: %s\n", name, value, bar, verdict, fmt.Sprintf(note, args...))
+	fmt.Fprintf(os.Stdout, "%s = %d (bar ≤ %d) %s: %s\n", name, value, bar, verdict, fmt.Sprintf(note, args...))
 }
 
 // tester is what pair needs of a testing.T, B or F.

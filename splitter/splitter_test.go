@@ -61,7 +61,7 @@ func nan() float64 { z := 0.0; return z / z }
 
 func TestTooFewPathsSaysWhatToDo(t *testing.T) {
 	err := &splitter.TooFewPathsError{Have: 1, Want: 2}
-	if got := err.Error(); !strings.Contains(got, "1 of the 2") || !strings.Contains(got, "by more relays") {
+	if got := err.Error(); !strings.Contains(got, "1 of the 2") || !strings.Contains(got, "more relays") {
 		t.Fatal(got)
 	}
 	if got := splitter.Throughput.String(); got != "throughput" {

@@ -43,7 +43,7 @@ func refused(t *testing.T, err error, message string) {
 // takes; all else it refuses, and is as it was.
 func FuzzHandlePropose(f *testing.F) {
 	d, _ := pair(f, 1, 3)
-	good, err := d.Propose()
+	good, err := d.proposeNew()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -51,13 +51,13 @@ func FuzzHandlePropose(f *testing.F) {
 	f.Fuzz(func(t *testing.T, at uint16, change []byte) {
 		body := xor(good, at, change)
 		_, r := pair(t, 1, 3)
-		answer, open, err := r.HandlePropose(start, body)
+		answer, open, err := r.handlePropose(start, body)
 		if err != nil {
 			refused(t, err, "propose")
 			if answer != nil || open != nil {
 				t.Fatal("an answer and an error")
 			}
-			if _, open, err = r.HandlePropose(start, good); err != nil || len(open) != 2 {
+			if _, open, err = r.handlePropose(start, good); err != nil || len(open) != 2 {
 				t.Fatalf("after a refusal the good one is refused: %v", err)
 			}
 			return
@@ -75,11 +75,11 @@ func FuzzHandlePropose(f *testing.F) {
 // The same for a dialler and what answers its proposal.
 func FuzzHandleAccept(f *testing.F) {
 	d, r := pair(f, 1, 3)
-	body, err := d.Propose()
+	body, err := d.proposeNew()
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, _, err := r.HandlePropose(start, body)
+	good, _, err := r.handlePropose(start, body)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -87,14 +87,14 @@ func FuzzHandleAccept(f *testing.F) {
 	f.Fuzz(func(t *testing.T, at uint16, change []byte) {
 		answer := xor(good, at, change)
 		again, _ := pair(t, 1, 3)
-		again.propose(d.proposal.x, d.proposal.kem)
-		open, seal, err := again.HandleAccept(start, answer)
+		again.propose(d.proposal.Ephemeral)
+		open, seal, err := again.handleAccept(start, answer)
 		if err != nil {
 			refused(t, err, "accept")
 			if open != nil || seal != nil {
 				t.Fatal("keys and an error")
 			}
-			if _, seal, err = again.HandleAccept(start, good); err != nil || len(seal) != 2 || again.root != r.root {
+			if _, seal, err = again.handleAccept(start, good); err != nil || len(seal) != 2 || again.root != r.root {
 				t.Fatalf("after a refusal the good one is refused: %v", err)
 			}
 			return

@@ -227,7 +227,7 @@ func (e *end) hear() error {
 		}
 		return e.state.HandleWish()
 	case "propose":
-		answer, open, err := e.state.HandlePropose(e.m.now, msg.body)
+		answer, open, err := e.state.handlePropose(e.m.now, msg.body)
 		if err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (e *end) hear() error {
 		}
 		say("accept", answer)
 	case "accept":
-		open, seal, err := e.state.HandleAccept(e.m.now, msg.body)
+		open, seal, err := e.state.handleAccept(e.m.now, msg.body)
 		if err != nil {
 			return err
 		}
@@ -258,7 +258,7 @@ func (e *end) wishOrPropose() error {
 	}
 	msg := message{kind: "wish"}
 	if e.number() == 0 {
-		body, err := e.state.Propose()
+		body, err := e.state.proposeNew()
 		if err != nil {
 			return err
 		}

@@ -22,12 +22,12 @@ type refusal struct {
 
 func TestRefusals(t *testing.T) {
 	d, r := pair(t, 1, 3)
-	body, err := d.Propose()
+	body, err := d.proposeNew()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, other := pair(t, 1, 3) // just like r, which is to stay as it is
-	good, _, err := other.HandlePropose(start, body)
+	good, _, err := other.handlePropose(start, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,61 +72,61 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range slices.Concat(both, lists(proposeHeader)) {
 		t.Run("propose/"+tt.name, func(t *testing.T) {
-			_, _, err := r.HandlePropose(start, change(body, tt.at, tt.with...))
+			_, _, err := r.handlePropose(start, change(body, tt.at, tt.with...))
 			typed(t, err, tt.want, "propose")
 		})
 	}
 	for _, tt := range slices.Concat(both, lists(acceptHeader)) {
 		t.Run("accept/"+tt.name, func(t *testing.T) {
-			_, _, err := d.HandleAccept(start, change(good, tt.at, tt.with...))
+			_, _, err := d.handleAccept(start, change(good, tt.at, tt.with...))
 			typed(t, err, tt.want, "accept")
 		})
 	}
 	for n, b := range [][]byte{nil, body[:len(body)-1], append(bytes.Clone(body), 0), body[:proposeHeader], make([]byte, MaxProposeSize+1)} {
-		_, _, err := r.HandlePropose(start, b)
+		_, _, err := r.handlePropose(start, b)
 		typed(t, err, ErrMalformed, "propose")
 		if n < 4 {
 			b = append([]byte{}, good[:min(len(b), len(good))]...)
-			_, _, err = d.HandleAccept(start, append(b, 0))
+			_, _, err = d.handleAccept(start, append(b, 0))
 			typed(t, err, ErrMalformed, "accept")
 		}
 	}
-	_, _, err = r.HandlePropose(start, change(body, 36, bytes.Repeat([]byte{0xff}, 384)...)) // coefficients above q
+	_, _, err = r.handlePropose(start, change(body, 36, bytes.Repeat([]byte{0xff}, 384)...)) // coefficients above q
 	typed(t, err, ErrMalformed, "propose")
-	_, _, err = d.HandleAccept(start, change(good, acceptHeader, 2, 0, 0, 0, 1, 0, 0, 0, 2))
+	_, _, err = d.handleAccept(start, change(good, acceptHeader, 2, 0, 0, 0, 1, 0, 0, 0, 2))
 	typed(t, err, ErrPaths, "accept")
 
 	// The wrong end.
-	_, _, err = d.HandlePropose(start, body)
+	_, _, err = d.handlePropose(start, body)
 	typed(t, err, ErrRole, "propose")
-	_, _, err = r.HandleAccept(start, good)
+	_, _, err = r.handleAccept(start, good)
 	typed(t, err, ErrRole, "accept")
 	typed(t, r.HandleWish(), ErrRole, "wish")
-	_, err = r.Propose()
+	_, err = r.proposeNew()
 	typed(t, err, ErrRole, "propose")
-	_, err = d.Propose()
+	_, err = d.proposeNew()
 	typed(t, err, ErrEarly, "propose")
 
 	// After all that both are as they were; but nothing is taken twice.
-	answer, open, err := r.HandlePropose(start, body)
+	answer, open, err := r.handlePropose(start, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = r.HandlePropose(start, body)
+	_, _, err = r.handlePropose(start, body)
 	typed(t, err, ErrNumber, "propose")
-	_, seal, err := d.HandleAccept(start, answer)
+	_, seal, err := d.handleAccept(start, answer)
 	if err != nil || !slices.Equal(seal, open) {
 		t.Fatal(seal, err)
 	}
-	_, _, err = d.HandleAccept(start, answer)
+	_, _, err = d.handleAccept(start, answer)
 	typed(t, err, ErrNumber, "accept")
 
 	// A dialler that does not wait.
-	_, _, err = r.HandlePropose(start, change(body, 0, 0, 0, 0, 2))
+	_, _, err = r.handlePropose(start, change(body, 0, 0, 0, 0, 2))
 	typed(t, err, ErrEarly, "propose")
 
 	empty, _ := pair(t)
-	_, err = empty.Propose()
+	_, err = empty.proposeNew()
 	typed(t, err, ErrPaths, "propose")
 }
 
@@ -139,11 +139,11 @@ func TestLastNumber(t *testing.T) {
 	if d.Commits() != math.MaxUint32 || d.Due(start.Add(time.Hour*100)) || r.Due(start.Add(time.Hour*100)) {
 		t.Error("a commit is due after the last")
 	}
-	if _, err := d.Propose(); !errors.Is(err, ErrEarly) {
+	if _, err := d.proposeNew(); !errors.Is(err, ErrEarly) {
 		t.Errorf("proposed: %v", err)
 	}
 	binary.BigEndian.PutUint32(body, 0)
-	if _, _, err := r.HandlePropose(start, body); !errors.Is(err, ErrNumber) {
+	if _, _, err := r.handlePropose(start, body); !errors.Is(err, ErrNumber) {
 		t.Errorf("accepted: %v", err)
 	}
 }

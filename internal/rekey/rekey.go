@@ -34,11 +34,11 @@
 //	err := s.Join(first.PathID, &first.Exporter)    // and each path that joins later
 //
 //	if s.Sealed(path, frames, bytes); s.Due(now) {  // at the dialler; the responder sends s.Wish()
-//		body, err := s.Propose()                    // → send it
+//		body, err := s.Propose(e)                // with a NewEphemeral; → send it
 //	}
-//	accept, open, err := s.HandlePropose(now, body) // apply open, then send accept
-//	open, seal, err := s.HandleAccept(now, body)    // apply open, then seal; ping each path
-//	seal, ok := s.Opened(path, epoch)               // at each frame of a new epoch
+//	accept, open, err := s.HandlePropose(now, r) // with r of Respond; apply open, then send accept
+//	open, seal, err := s.HandleAccept(now, c)    // with c of Conclude; apply open, then seal; ping each path
+//	seal, ok := s.Opened(path, epoch)            // at each frame of a new epoch
 //
 // What it promises: the secrets of a commit are known only to who knows the
 // secrets before it, a fresh X25519 and a fresh ML-KEM-768 secret, and the
@@ -114,7 +114,7 @@ type State struct {
 	since    time.Time // when that was
 	paths    []*path   // alive, by ascending id
 	wished   bool      // dialler: a wish to be granted. Responder: one that was sent
-	proposal *proposal // dialler: not accepted yet
+	proposal *Proposal // dialler: not accepted yet
 }
 
 // A path is in one of two states:

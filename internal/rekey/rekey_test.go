@@ -30,15 +30,15 @@ func pair(t testing.TB, ids ...uint32) (d, r *State) {
 // exchange does the two messages of a commit and returns the keys of both ends.
 func exchange(t testing.TB, d, r *State) (body, answer []byte, rOpen, dOpen, dSeal []Key) {
 	t.Helper()
-	body, err := d.Propose()
+	body, err := d.proposeNew()
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, rOpen, err = r.HandlePropose(start, body)
+	answer, rOpen, err = r.handlePropose(start, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dOpen, dSeal, err = d.HandleAccept(start, answer)
+	dOpen, dSeal, err = d.handleAccept(start, answer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestSimultaneousWishes(t *testing.T) {
 	if r.Due(late) {
 		t.Error("the responder wishes twice")
 	}
-	body, err := d.Propose()
+	body, err := d.proposeNew()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,11 +179,11 @@ func TestSimultaneousWishes(t *testing.T) {
 	if err := d.HandleWish(); err != nil { // crossed with the proposal
 		t.Fatal(err)
 	}
-	answer, rOpen, err := r.HandlePropose(late, body)
+	answer, rOpen, err := r.handlePropose(late, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err = d.HandleAccept(late, answer); err != nil {
+	if _, _, err = d.handleAccept(late, answer); err != nil {
 		t.Fatal(err)
 	}
 	settle(d, r, rOpen)
@@ -233,13 +233,13 @@ func TestLimits(t *testing.T) {
 func TestDeaths(t *testing.T) {
 	t.Run("before the proposal arrives", func(t *testing.T) {
 		d, r := pair(t, 1, 2)
-		body, _ := d.Propose()
+		body, _ := d.proposeNew()
 		r.Leave(2)
-		answer, open, err := r.HandlePropose(start, body)
+		answer, open, err := r.handlePropose(start, body)
 		if err != nil || len(open) != 1 {
 			t.Fatal(open, err)
 		}
-		_, seal, err := d.HandleAccept(start, answer)
+		_, seal, err := d.handleAccept(start, answer)
 		if err != nil || !slices.Equal(seal, open) {
 			t.Fatal(seal, err)
 		}
@@ -248,28 +248,28 @@ func TestDeaths(t *testing.T) {
 	})
 	t.Run("all", func(t *testing.T) {
 		d, r := pair(t, 1)
-		body, _ := d.Propose()
+		body, _ := d.proposeNew()
 		r.Leave(1)
 		d.Leave(1)
-		answer, open, err := r.HandlePropose(start, body)
+		answer, open, err := r.handlePropose(start, body)
 		if err != nil || len(open) != 0 {
 			t.Fatal(open, err)
 		}
-		if _, seal, err := d.HandleAccept(start, answer); err != nil || len(seal) != 0 || d.root != r.root {
+		if _, seal, err := d.handleAccept(start, answer); err != nil || len(seal) != 0 || d.root != r.root {
 			t.Fatal(seal, err)
 		}
 	})
 	t.Run("before the answer arrives", func(t *testing.T) {
 		d, r := pair(t, 1, 2)
-		body, _ := d.Propose()
-		answer, open, _ := r.HandlePropose(start, body)
+		body, _ := d.proposeNew()
+		answer, open, _ := r.handlePropose(start, body)
 		d.Leave(2) // its exporter was mixed in all the same
-		dOpen, seal, err := d.HandleAccept(start, answer)
+		dOpen, seal, err := d.handleAccept(start, answer)
 		if err != nil || len(dOpen) != 1 || !slices.Equal(seal, open[:1]) {
 			t.Fatal(seal, err)
 		}
 		settle(d, r, dOpen)
-		if _, err := d.Propose(); err != nil {
+		if _, err := d.proposeNew(); err != nil {
 			t.Errorf("a dead path holds the next commit up: %v", err)
 		}
 	})
@@ -277,7 +277,7 @@ func TestDeaths(t *testing.T) {
 		d, r := pair(t, 1, 2)
 		_, _, open, _, _ := exchange(t, d, r)
 		settle(d, r, open[:1])
-		if _, err := d.Propose(); !errors.Is(err, ErrEarly) {
+		if _, err := d.proposeNew(); !errors.Is(err, ErrEarly) {
 			t.Errorf("proposed while path 2 moves: %v", err)
 		}
 		d.Leave(2) // the responder has not heard of it, and path 2 still moves there
@@ -321,16 +321,16 @@ func TestJoin(t *testing.T) {
 		t.Errorf("a ninth path: %v", err)
 	}
 	d.Leave(100)
-	if body, err := d.Propose(); err != nil || len(body) != MaxProposeSize {
+	if body, err := d.proposeNew(); err != nil || len(body) != MaxProposeSize {
 		t.Errorf("%d bytes, %v", len(body), err)
 	}
 }
 
 func TestClose(t *testing.T) {
 	d, r := pair(t, 1, 2)
-	body, _ := d.Propose()
+	body, _ := d.proposeNew()
 	kept := d.proposal
-	answer, _, _ := r.HandlePropose(start, body)
+	answer, _, _ := r.handlePropose(start, body)
 	secret := r.paths[1]
 	d.Close()
 	r.Close()
@@ -342,10 +342,10 @@ func TestClose(t *testing.T) {
 	if d.root != [32]byte{} || r.root != [32]byte{} || secret.seal != [32]byte{} || len(d.paths) != 0 {
 		t.Error("secrets are left")
 	}
-	if _, _, err := d.HandleAccept(start, answer); err == nil {
+	if _, _, err := d.handleAccept(start, answer); err == nil {
 		t.Error("a closed State accepts")
 	}
-	if _, err := d.Propose(); err == nil {
+	if _, err := d.proposeNew(); err == nil {
 		t.Error("a closed State proposes")
 	}
 }

@@ -148,11 +148,11 @@ func TestVectors(t *testing.T) {
 		}
 		x, _ := ecdh.X25519().NewPrivateKey(unhex(t, c.DiallerX25519))
 		kem, _ := mlkem.NewDecapsulationKey768(unhex(t, c.KEMSeed))
-		d.propose(x, kem)
+		d.propose(&Ephemeral{x, kem})
 		if got := hex.EncodeToString(d.proposal.body); got != c.ProposeBody {
 			t.Fatalf("commit %d: propose is\n%s, want\n%s", i+1, got, c.ProposeBody)
 		}
-		open, seal, err := d.HandleAccept(start, unhex(t, c.AcceptBody))
+		open, seal, err := d.handleAccept(start, unhex(t, c.AcceptBody))
 		if err != nil || hex.EncodeToString(d.root[:]) != c.Root || len(open) != len(c.Accept) {
 			t.Fatalf("commit %d: %v", i+1, err)
 		}

@@ -45,6 +45,10 @@ const maxParting = 1024
 
 // handleControl takes one message of the control lane, in a path's reader.
 func (s *Session) handleControl(m message) error {
+	step, err := s.keyStep(&m)
+	if err != nil {
+		return err
+	}
 	s.lock()
 	defer s.unlock(false)
 	if s.err != nil {
@@ -66,7 +70,7 @@ func (s *Session) handleControl(m message) error {
 		}
 		s.schedule()
 	case msgWish, msgPropose, msgAccept:
-		if err := s.handleKeys(&m); err != nil {
+		if err := s.handleKeys(&m, step); err != nil {
 			return err
 		}
 		s.schedule()

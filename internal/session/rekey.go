@@ -16,7 +16,26 @@ func (s *Session) nextKeys() {
 		s.schedule()
 		return
 	}
-	body, err := s.keys.Propose()
+	if s.proposing {
+		return
+	}
+	s.proposing = true
+	s.wg.Go(s.propose) // ends at once; the keys are made without a lock
+}
+
+// propose begins a commit.
+func (s *Session) propose() {
+	e, err := rekey.NewEphemeral()
+	s.lock()
+	defer s.unlock(false)
+	s.proposing = false
+	if s.err != nil || len(s.paths) == 0 {
+		return // nextKeys comes again
+	}
+	var body []byte
+	if err == nil {
+		body, err = s.keys.Propose(e)
+	}
 	if err != nil {
 		s.fail(err)
 		return
@@ -25,8 +44,31 @@ func (s *Session) nextKeys() {
 	s.schedule()
 }
 
+// A keyStep is the long part of taking a message about keys, done before s.mu is
+// taken.
+type keyStep struct {
+	response   *rekey.Response
+	conclusion *rekey.Conclusion
+}
+
+func (s *Session) keyStep(m *message) (k keyStep, err error) {
+	switch m.kind {
+	case msgPropose:
+		k.response, err = rekey.Respond(m.body)
+	case msgAccept:
+		s.mu.Lock()
+		p := s.keys.Proposed()
+		s.mu.Unlock()
+		k.conclusion, err = p.Conclude(m.body)
+	}
+	if err != nil {
+		return k, &ProtocolError{"keys", err}
+	}
+	return k, nil
+}
+
 // handleKeys takes a message about keys. s.mu is held.
-func (s *Session) handleKeys(m *message) error {
+func (s *Session) handleKeys(m *message, k keyStep) error {
 	var open, seal []rekey.Key
 	var answer []byte
 	var err error
@@ -34,9 +76,9 @@ func (s *Session) handleKeys(m *message) error {
 	case msgWish:
 		err = s.keys.HandleWish()
 	case msgPropose:
-		answer, open, err = s.keys.HandlePropose(s.now, m.body)
+		answer, open, err = s.keys.HandlePropose(s.now, k.response)
 	case msgAccept:
-		open, seal, err = s.keys.HandleAccept(s.now, m.body)
+		open, seal, err = s.keys.HandleAccept(s.now, k.conclusion)
 	}
 	if err != nil {
 		return &ProtocolError{"keys", err}

@@ -124,20 +124,21 @@ type Session struct {
 	done     chan struct{}           // closed when the session is over
 	proven   chan struct{}           // closed when something has come from the peer
 
-	mu       sync.Mutex // guards all below
-	now      time.Time  // read when mu was taken
-	paths    []*path    // alive, by age
-	lanes    []*lane    // by class, control first; replaced, never changed
-	nextLane byte
-	carriers carriers
-	nextPath uint32
-	joined   idWindow
-	parting  map[uint32]struct{} // dead paths that the peer has yet to abandon
-	err      error
-	farewell error // what err will be when the peer closes, if we said that we part
-	hop      bool  // the streams are circuits
-	keys     *rekey.State
-	grace    time.Duration
+	mu        sync.Mutex // guards all below
+	now       time.Time  // read when mu was taken
+	paths     []*path    // alive, by age
+	lanes     []*lane    // by class, control first; replaced, never changed
+	nextLane  byte
+	carriers  carriers
+	nextPath  uint32
+	joined    idWindow
+	parting   map[uint32]struct{} // dead paths that the peer has yet to abandon
+	err       error
+	farewell  error // what err will be when the peer closes, if we said that we part
+	hop       bool  // the streams are circuits
+	keys      *rekey.State
+	proposing bool // keys for a proposal are being made
+	grace     time.Duration
 	// Of a session of cells.
 	padding    *padding.Framework
 	padTimers  [padding.MaxMachines]padTimer

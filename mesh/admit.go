@@ -163,6 +163,9 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 	if l != nil {
 		cfg.Cells = l.key.cells
 	}
+	if !a.hop {
+		cfg.Scheduler = n.Scheduler
+	}
 	var s *session.Session
 	cfg.OnToken = func(t session.Token) { n.keepToken(t, s, a) }
 	cfg.OnStream = func(st *session.Stream) {

@@ -55,6 +55,11 @@ type Node struct {
 	// and the least strict by which this node sends on conns that it accepts. A
 	// node with a private policy (secrecy, unlinkability) accepts no others.
 	Split splitter.Policy
+	// Scheduler picks the path of each piece that this node sends, as far as the
+	// policy leaves it free: for Throughput. It is called from many goroutines,
+	// with locks held: it must be quick and keep nothing. Nil:
+	// splitter.EarliestCompletion.
+	Scheduler splitter.Scheduler
 	// Grace is how long a conn lives on without any path to its peer, waiting for
 	// the network to come back. 0 means 60 s; negative: not at all.
 	Grace time.Duration

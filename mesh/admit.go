@@ -158,7 +158,7 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session.Session, error) {
 	cfg := session.Config{
 		Local: n.id, Peer: res.Peer, PeerInstance: res.PeerInstance, Dialler: a.dialled, Exporter: res.Exporter,
-		Policy: n.leastPolicy(a.hop, res.Peer), Budget: n.budget, Logger: n.log, OnEnd: n.ended,
+		Policy: n.leastPolicy(a.hop, res.Peer), Budget: n.budget, Limit: n.limit, Logger: n.log, OnEnd: n.ended,
 	}
 	if l != nil {
 		cfg.Cells = l.key.cells

@@ -29,6 +29,7 @@ const (
 	maxSessions       = 16384
 	maxSessionsOfPeer = 16
 	maxTokens         = 64        // unused, of one session
+	waitingBytes      = 1 << 30   // out of order or incomplete, in all sessions
 	windowBytes       = 256 << 20 // of streams' windows above their first 256 KiB
 )
 
@@ -97,6 +98,7 @@ type Node struct {
 	cancel     context.CancelFunc
 	seen       *handshake.ReplayCache
 	budget     *mux.Budget
+	limit      *session.Limit
 	pending    chan struct{}
 	relay      *relay
 	firstHops  *FirstHops
@@ -167,6 +169,7 @@ func (n *Node) init() {
 		n.log = n.log.With("node", n.id.Short())
 		n.policy, n.startErr = n.Split.WithDefaults(false)
 		n.budget = mux.NewBudget(windowBytes)
+		n.limit = session.NewLimit(waitingBytes)
 		if n.Relay != nil {
 			n.relay = newRelay(n, *n.Relay)
 			n.budget = mux.NewBudget(n.relay.cfg.BufferBytes)

@@ -326,3 +326,45 @@ func TestLanesTogether(t *testing.T) {
 	}
 	t.Fatal("it keeps all")
 }
+
+// TestLimit: while many sessions keep too much together, one that would keep more than
+// its share ends, one that keeps little goes on, and what has ended counts no more.
+func TestLimit(t *testing.T) {
+	limit := NewLimit(1 << 20)
+	begin := func() (*Session, *path) {
+		p := newPair(t, func(_, b *Config) { b.Limit = limit })
+		_, r := p.results(FirstPath)
+		if err := p.b.AddPath(newSinkConn(), r, PathInfo{}); err != nil {
+			t.Fatal(err)
+		}
+		return p.b, p.b.pathByID(FirstPath)
+	}
+	keep := func(s *Session, p *path, bytes int) error {
+		const piece = 32 << 10
+		for i := range bytes / piece {
+			if err := feed(s, p, uint64(i), data(laneDefault, 1+uint64(i)*piece, make([]byte, piece)...)); err != nil {
+				s.failNow(err)
+				return err
+			}
+		}
+		return nil
+	}
+	first, p1 := begin()
+	if err := keep(first, p1, 900<<10); err != nil {
+		t.Fatal(err)
+	}
+	second, p2 := begin()
+	if err := keep(second, p2, 2<<20); !isProtocol(err) {
+		t.Fatal("all that it likes: ", err)
+	}
+	third, p3 := begin()
+	if err := keep(third, p3, 200<<10); err != nil {
+		t.Fatal(err)
+	}
+	second.Wait()
+	first.Abort(CodeNormal)
+	first.Wait()
+	if got := limit.Kept(); got > 200<<10 || got < 190<<10 {
+		t.Errorf("%d bytes are counted", got)
+	}
+}

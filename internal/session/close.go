@@ -79,12 +79,15 @@ func (s *Session) CloseWith(code Code, text string) error {
 	}
 	s.drain(partingLimit, parting)
 	s.failNow(parting)
-	s.wg.Wait()
+	s.Wait()
 	return nil
 }
 
 // Wait returns when the session, which has ended, has no goroutine left.
-func (s *Session) Wait() { s.wg.Wait() }
+func (s *Session) Wait() {
+	s.wg.Wait()
+	s.cfg.Limit.add(-s.waiting.Swap(0)) // nobody counts any more
+}
 
 // Abort ends the session at once, whatever is still to be sent.
 func (s *Session) Abort(code Code) {

@@ -233,10 +233,14 @@ func (l *lane) account() {
 	if l.blocks != nil {
 		n += int64(l.blocks.Held())
 	}
-	sum := l.s.waiting.Add(n - l.counted)
+	sum, over := l.s.waiting.Add(n-l.counted), l.s.cfg.Limit.add(n-l.counted)
 	l.counted = n
-	if sum > maxWaiting && l.failed == nil {
+	switch {
+	case l.failed != nil:
+	case sum > maxWaiting:
 		l.failed = violation("its lanes have us keep %d bytes that are out of order or incomplete, more than %d", sum, maxWaiting)
+	case over && sum > limitShare:
+		l.failed = violation("its lanes have us keep %d bytes that are out of order or incomplete, while all sessions keep too much", sum)
 	}
 }
 

@@ -89,6 +89,7 @@ type Config struct {
 	// lives, DeadAfter how long an answer may take. 0: 20 s and 10 s.
 	KeepAlive, DeadAfter time.Duration
 	Budget               *mux.Budget
+	Limit                *Limit // of what this and other sessions keep; nil: none
 	Logger               *slog.Logger
 
 	OnStream func(*Stream)         // the peer opened a stream

@@ -54,6 +54,7 @@ func gramPair(t *testing.T, relays int, edit func(a, b *Config)) (*pair, *Stream
 func TestDatagramsOverAllArriveOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, here, there := gramPair(t, 3, nil)
+		time.Sleep(10 * ackDelay) // virtual: until the paths are measured
 		const n = 100
 		for i := range n {
 			if err := here.SendDatagram(number(i, 500), true); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/internal/rekey"
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
@@ -259,6 +260,8 @@ func FuzzAck(f *testing.F) {
 func FuzzControl(f *testing.F) {
 	f.Add(append(appendAbandon(nil, 7), appendClose(nil, 1, "bye")...))
 	f.Add(appendPolicy(nil, laneDefault, splitter.Interactive, splitter.Policy{Purpose: splitter.Throughput, MinPaths: 2, MaxShare: 0.6}))
+	f.Add(appendMessage(nil, msgWish, nil))
+	f.Add(appendMessage(nil, msgAccept, make([]byte, rekey.MinAcceptSize)))
 	f.Add([]byte{msgPolicy, 0, 8, laneDefault, 1, 1, 0, 0, 2, 0x17, 0x7e}) // 0.6014, which is less than its binary fraction
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, n, err := parseMessage(p)
@@ -269,6 +272,8 @@ func FuzzControl(f *testing.F) {
 		switch m.kind {
 		case msgAbandon:
 			again = appendAbandon(nil, m.path)
+		case msgWish, msgPropose, msgAccept:
+			again = appendMessage(nil, m.kind, m.body)
 		case msgClose:
 			again = appendClose(nil, m.code, m.text)
 		case msgPolicy:

@@ -20,10 +20,11 @@ var Classes = [...]int{512, 4 << 10, 36 << 10, 65544}
 
 var pools [len(Classes)]sync.Pool
 
-// A Buf is a pooled buffer. B has the length asked for and may be re-sliced up
-// to its capacity by the owner.
+// A Buf is a pooled buffer. B has the length asked for; who holds the only
+// reference may re-slice it to any part of the memory.
 type Buf struct {
 	B     []byte
+	mem   []byte // all of it
 	class int8
 	refs  atomic.Int32
 }
@@ -38,13 +39,29 @@ func Get(n int) *Buf {
 		}
 		b, _ := pools[c].Get().(*Buf)
 		if b == nil {
-			b = &Buf{B: make([]byte, size), class: int8(c)}
+			b = &Buf{mem: make([]byte, size), class: int8(c)}
 		}
-		b.B = b.B[:n]
+		b.B = b.mem[:n]
 		b.refs.Store(1)
 		return b
 	}
 	panic(fmt.Sprintf("buf: no class holds %d bytes", n))
+}
+
+// Cap is the size of the memory, in bytes.
+func (b *Buf) Cap() int { return len(b.mem) }
+
+// Around makes B the part of the memory that begins before bytes in front of p,
+// which lies in it and has all the capacity up to the memory's end, and ends with
+// p. It reports false, and changes nothing, when there is less memory in front of
+// p, or when the caller's reference is not the only one.
+func (b *Buf) Around(p []byte, before int) bool {
+	from := len(b.mem) - cap(p) - before
+	if from < 0 || b.refs.Load() != 1 {
+		return false
+	}
+	b.B = b.mem[from : from+before+len(p)]
+	return true
 }
 
 // Retain adds a reference.

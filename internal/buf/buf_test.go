@@ -33,3 +33,24 @@ func TestMisusePanics(t *testing.T) {
 	c.Release()
 	panics("retain of a dead buffer", c.Retain)
 }
+
+func TestAround(t *testing.T) {
+	b := Get(100)
+	b.B = b.B[40:] // as a reader leaves it
+	p := b.B[10:20]
+	if b.Around(p, 51) {
+		t.Error("51 bytes before a slice at 50")
+	}
+	b.Retain()
+	if b.Around(p, 50) {
+		t.Error("a shared Buf was re-sliced")
+	}
+	b.Release()
+	if !b.Around(p, 30) || len(b.B) != 40 || &b.B[30] != &p[0] {
+		t.Errorf("B has %d bytes", len(b.B))
+	}
+	b.Release()
+	if c := Get(512); len(c.B) != 512 { // B's front is back
+		t.Errorf("%d bytes", len(c.B))
+	}
+}

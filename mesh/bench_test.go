@@ -74,6 +74,7 @@ func BenchmarkConn(b *testing.B) {
 				<-done
 				n := 0
 				b.ResetTimer()
+				before := cpuTime()
 				go arrived(int64(b.N) * size)
 				for ; n < b.N; n++ {
 					if _, err := from.Write(p); err != nil {
@@ -83,6 +84,7 @@ func BenchmarkConn(b *testing.B) {
 				if err := <-done; err != nil {
 					b.Fatal(err)
 				}
+				b.ReportMetric((cpuTime()-before).Seconds()/(float64(b.N)*size/1e9), "cpu-s/GB")
 			})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/session"
 	"github.com/splitmesh/splitmesh/splitter"
@@ -20,7 +21,7 @@ import (
 // A circuit is one end of a stream to a relay that the relay splices to a stream
 // to the peer. To all above, it is a transport's connection.
 type circuit struct {
-	net.Conn
+	*session.Stream
 	relay   identity.ID
 	limit   uint64 // bytes that the relay carries, 0: no limit
 	carried atomic.Uint64
@@ -28,16 +29,29 @@ type circuit struct {
 
 // Read implements net.Conn.
 func (c *circuit) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.Stream.Read(p)
 	c.carried.Add(uint64(n))
 	return n, c.explain(err)
+}
+
+// ReadBuf implements buf.Reader.
+func (c *circuit) ReadBuf() ([]byte, *buf.Buf, error) {
+	p, owner, err := c.Stream.ReadBuf()
+	c.carried.Add(uint64(len(p)))
+	return p, owner, c.explain(err)
 }
 
 // Write implements net.Conn.
 func (c *circuit) Write(p []byte) (int, error) {
 	c.carried.Add(uint64(len(p)))
-	n, err := c.Conn.Write(p)
+	n, err := c.Stream.Write(p)
 	return n, c.explain(err)
+}
+
+// WriteBuf implements buf.Writer.
+func (c *circuit) WriteBuf(b *buf.Buf) error {
+	c.carried.Add(uint64(len(b.B) - c.Headroom()))
+	return c.explain(c.Stream.WriteBuf(b))
 }
 
 // explain names the relay that ended the circuit, and its limit where that explains
@@ -80,7 +94,7 @@ func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, op
 		return nil, err
 	}
 	st.SetAddrs(Addr{ID: n.id}, Addr{ID: target})
-	return &circuit{Conn: st, relay: r.relay, limit: limit}, nil
+	return &circuit{Stream: st, relay: r.relay, limit: limit}, nil
 }
 
 // noteHop reports first hops that could not be kept.

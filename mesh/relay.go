@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/session"
@@ -72,7 +73,8 @@ type relay struct {
 	peers        map[identity.ID]*usage // of the diallers of circuits
 	networks     map[string]int
 	circuits     int
-	bytes        uint64
+
+	bytes atomic.Uint64
 }
 
 // usage is what one dialling peer uses.
@@ -91,7 +93,7 @@ func newRelay(n *Node, cfg RelayConfig) *relay {
 func (r *relay) stats() RelayStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return RelayStats{len(r.reservations), r.circuits, r.bytes}
+	return RelayStats{len(r.reservations), r.circuits, r.bytes.Load()}
 }
 
 // serveRelay answers a request to relay.

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 
@@ -31,7 +32,7 @@ func (c *splice) run() {
 
 // copy writes to dst what src delivers, and ends dst as src ended.
 func (c *splice) copy(dst, src *session.Stream) {
-	_, err := src.WriteTo(spliceWriter{c, dst})
+	err := c.move(dst, src)
 	if err == nil {
 		err = dst.CloseWrite()
 	}
@@ -41,27 +42,44 @@ func (c *splice) copy(dst, src *session.Stream) {
 	}
 }
 
-var errCircuitBytes = errors.New("the circuit has carried all it may")
-
-// A spliceWriter writes to one stream of a splice, within the relay's limits.
-type spliceWriter struct {
-	c   *splice
-	dst *session.Stream
+// move writes to dst what src delivers until that ends. What arrived whole is sent
+// on in the memory that it came in, its headers overwritten.
+func (c *splice) move(dst, src *session.Stream) error {
+	for {
+		p, owner, err := src.ReadBuf()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n := len(p)
+		if err = c.allow(n); err != nil {
+			owner.Release()
+			return err
+		}
+		if owner.Around(p, dst.Headroom()) {
+			err = dst.WriteBuf(owner)
+		} else {
+			_, err = dst.Write(p)
+			owner.Release()
+		}
+		if err != nil {
+			return err
+		}
+		c.r.bytes.Add(uint64(n))
+	}
 }
 
-func (w spliceWriter) Write(p []byte) (int, error) {
-	r := w.c.r
-	if r.cfg.MaxCircuitBytes > 0 && w.c.left.Add(int64(-len(p))) < 0 {
-		return 0, errCircuitBytes
+var errCircuitBytes = errors.New("the circuit has carried all it may")
+
+// allow waits until the relay's limits let n bytes more through.
+func (c *splice) allow(n int) error {
+	if c.r.cfg.MaxCircuitBytes > 0 && c.left.Add(int64(-n)) < 0 {
+		return errCircuitBytes
 	}
-	if w.c.limiter != nil {
-		if err := w.c.limiter.WaitN(r.n.ctx, len(p)); err != nil {
-			return 0, err
-		}
+	if c.limiter == nil {
+		return nil
 	}
-	n, err := w.dst.Write(p)
-	r.mu.Lock()
-	r.bytes += uint64(n)
-	r.mu.Unlock()
-	return n, err
+	return c.limiter.WaitN(c.r.n.ctx, n)
 }

@@ -84,7 +84,7 @@ const (
 
 func (p *piece) charge() int {
 	if p.owner != nil {
-		return pieceCharge + cap(p.owner.B)
+		return pieceCharge + p.owner.Cap()
 	}
 	return pieceCharge + cap(p.data)
 }
@@ -199,7 +199,7 @@ func (s *sharing) has(index uint8) bool {
 // whose place among the spans is i.
 func (b *Blocks) keep(i int, s *Shard, sh *sharing, payload []byte, owner *buf.Buf) error {
 	p := piece{payload, owner, s.Index}
-	copied := owner == nil || 2*len(payload) < cap(owner.B)
+	copied := owner == nil || 2*len(payload) < owner.Cap()
 	if copied {
 		p = piece{payload[:len(payload):len(payload)], nil, s.Index}
 	}

@@ -148,7 +148,7 @@ const minRun = 256
 // a copy otherwise, so that small pieces can't pin large buffers.
 func (r *Reassembler) store(offset uint64, p []byte, owner *buf.Buf) run {
 	r.bytes += len(p)
-	if owner != nil && 2*len(p) >= cap(owner.B) {
+	if owner != nil && 2*len(p) >= owner.Cap() {
 		owner.Retain()
 		return run{offset, p, owner}
 	}

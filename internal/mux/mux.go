@@ -46,6 +46,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
 const (
@@ -72,15 +74,17 @@ const (
 
 // An Output is the way to the peer: the sending side of a lane.
 type Output interface {
+	// Headroom is how many bytes TryWrite needs before a frame. It never changes.
+	Headroom() int
 	// TryWrite queues the control frames that wait in the Mux (taking them with
-	// AppendControl) and then header‖payload, and returns true, or returns false
-	// at once and without header and payload when the send buffer is full. After
-	// false, Writable must be called once there is room again. TryWrite copies
-	// what it keeps. It may write to a socket before it returns unless inline is
-	// false. An error is final for the caller's Write and says that nothing of
-	// header and payload was queued. TryWrite is called by many goroutines at
-	// once, without any lock of the Mux held.
-	TryWrite(header *[HeaderSize]byte, payload []byte, inline bool) (bool, error)
+	// AppendControl) and then the frame b.B[Headroom():], and returns true, or
+	// returns false at once and without the frame when the send buffer is full.
+	// After false, Writable must be called once there is room again. With true it
+	// has taken over the caller's reference to b, which was the only one. It may
+	// write to a socket before it returns unless inline is false. An error is final
+	// for the caller's Write and says that nothing of the frame was queued. TryWrite
+	// is called by many goroutines at once, without any lock of the Mux held.
+	TryWrite(b *buf.Buf, inline bool) (bool, error)
 	// Wake tells that AppendControl has something. It may be called with locks
 	// of the Mux held, so it must not block, call back, or take a lock under
 	// which the Output calls the Mux.

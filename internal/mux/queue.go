@@ -49,11 +49,11 @@ func (q *recvQueue) push(p []byte, owner *buf.Buf) {
 	size := len(p)
 	if t := q.tail; t != nil && t.own {
 		room = t.data[len(t.data):cap(t.data)]
-		size = max(size, 2*cap(t.b.B)) // copies have filled a buffer: take a larger
+		size = max(size, 2*t.b.Cap()) // copies have filled a buffer: take a larger
 	}
-	if owner != nil && 2*len(p) >= cap(owner.B) && (len(p) > maxPacked || len(p) > len(room)) {
+	if owner != nil && 2*len(p) >= owner.Cap() && (len(p) > maxPacked || len(p) > len(room)) {
 		owner.Retain()
-		q.link(newChunk(owner, p[:len(p):len(p)], false))
+		q.link(newChunk(owner, p, false))
 		return
 	}
 	if n := copy(room, p); n > 0 {
@@ -87,13 +87,14 @@ func (q *recvQueue) pop() *chunk {
 	return c
 }
 
-// unpop puts back what pop took.
-func (q *recvQueue) unpop(c *chunk) {
-	c.next = q.head
-	q.head = c
-	if q.tail == nil {
-		q.tail = c
-	}
+// take takes the first chunk's bytes off, with the reference to their memory. The
+// queue is not empty.
+func (q *recvQueue) take() ([]byte, *buf.Buf) {
+	c := q.pop()
+	p, b := c.data, c.b
+	*c = chunk{}
+	chunks.Put(c)
+	return p, b
 }
 
 // read moves bytes into p, as many as fit.

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
 // A Stream is one of a Mux's two-way byte streams, a [net.Conn] with half-close.
@@ -138,47 +140,16 @@ func (s *Stream) waitReadable(check bool) error {
 	}
 }
 
-// WriteTo writes what is received to w, until io.EOF, which is not an error, or
-// another. It needs no buffer: w is given the memory that received the data. So
-// a splice holds nothing while it is idle.
-func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
-	for {
-		s.mu.Lock()
-		if err := s.waitReadable(false); err != nil {
-			s.mu.Unlock()
-			if err == io.EOF {
-				err = nil
-			}
-			return total, err
-		}
-		c := s.recv.pop()
-		s.mu.Unlock()
-		n, err := w.Write(c.data)
-		if err == nil && n < len(c.data) {
-			err = io.ErrShortWrite
-		}
-		n = min(max(n, 0), len(c.data))
-		total += int64(n)
-		s.written(c, n)
-		if err != nil {
-			return total, err
-		}
-	}
-}
-
-// written settles a popped chunk of which n bytes have been written elsewhere.
-func (s *Stream) written(c *chunk, n int) {
+// ReadBuf implements [buf.Reader]: it is Read without a copy.
+func (s *Stream) ReadBuf() (p []byte, owner *buf.Buf, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.data = c.data[n:]
-	if s.closed || len(c.data) == 0 {
-		c.release()
-	} else {
-		s.recv.unpop(c)
+	if err := s.waitReadable(false); err != nil {
+		return nil, nil, err
 	}
-	if !s.closed {
-		s.m.queue(s, 0, s.consumed(n))
-	}
+	p, owner = s.recv.take()
+	s.m.queue(s, 0, s.consumed(len(p)))
+	return p, owner, nil
 }
 
 // CloseWrite ends the sending direction: the peer reads io.EOF after what Write

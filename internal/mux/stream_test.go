@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 	"unsafe"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
 var (
@@ -374,59 +376,99 @@ func TestFrameInPieces(t *testing.T) {
 	s.Close()
 }
 
-type shortWriter struct {
-	n   int
-	err error
-	got bytes.Buffer
-}
-
-func (w *shortWriter) Write(p []byte) (int, error) {
-	n := min(w.n, len(p))
-	w.got.Write(p[:max(n, 0)])
-	return n, w.err
-}
-
-// A WriteTo that fails loses nothing.
-func TestWriteTo(t *testing.T) {
-	failed := errors.New("failed")
+// ReadBuf hands over the memory that the data came in, or a copy, and obeys
+// deadlines as Read does.
+func TestReadBuf(t *testing.T) {
 	r := newRaw(t, Config{})
-	r.in(data(1, flagSYN|flagFIN, 10), "0123456789")
-	s := r.accept()
-	for _, tt := range []struct {
-		w    shortWriter
-		n    int64
-		err  error
-		left int
-	}{
-		{shortWriter{n: 3}, 3, io.ErrShortWrite, 7},
-		{shortWriter{n: 2, err: failed}, 2, failed, 5},
-		{shortWriter{n: -1}, 0, io.ErrShortWrite, 5},
-		{shortWriter{n: 9}, 5, nil, 0},
-	} {
-		before := 10 - s.Stats().Buffered
-		if n, err := s.WriteTo(&tt.w); n != tt.n || err != tt.err || s.Stats().Buffered != tt.left {
-			t.Errorf("WriteTo: %d, %v; %+v", n, err, s.Stats())
-		} else if got := tt.w.got.String(); got != "0123456789"[before:before+int(n)] {
-			t.Errorf("WriteTo: %q", got)
-		}
+	rec := buf.Get(33000)
+	copy(rec.B, encode(data(1, flagSYN, 32000)))
+	if err := r.Input(rec.B[:HeaderSize+32000], rec); err != nil {
+		t.Fatal(err)
 	}
+	r.in(data(1, 0, 3), "abc")
+	s := r.accept()
+	rec.Release()
+	p, owner, err := s.ReadBuf()
+	if err != nil || owner != rec || len(p) != 32000 || &p[0] != &rec.B[HeaderSize] || !owner.Around(p, HeaderSize) {
+		t.Errorf("ReadBuf: %d bytes of %p, %v; want those of %p", len(p), owner, err, rec)
+	}
+	owner.Release()
+	p, owner, err = s.ReadBuf()
+	if err != nil || string(p) != "abc" || s.Stats().Buffered != 0 {
+		t.Errorf("ReadBuf: %q, %v; %+v", p, err, s.Stats())
+	}
+	owner.Release()
 	_ = s.SetReadDeadline(past)
-	if _, err := s.WriteTo(io.Discard); err != os.ErrDeadlineExceeded {
-		t.Errorf("WriteTo: %v", err)
+	if _, _, err := s.ReadBuf(); err != os.ErrDeadlineExceeded {
+		t.Errorf("ReadBuf: %v", err)
 	}
 	s.Close()
-
-	// Closed while the data is being written elsewhere.
-	r.in(data(3, flagSYN, 3), "abc")
-	s = r.accept()
-	if n, err := s.WriteTo(writerFunc(func(p []byte) (int, error) { s.Close(); return len(p), nil })); n != 3 || err != net.ErrClosed {
-		t.Errorf("WriteTo: %d, %v", n, err)
+	if _, _, err := s.ReadBuf(); err != net.ErrClosed {
+		t.Errorf("ReadBuf: %v", err)
 	}
 }
 
-type writerFunc func([]byte) (int, error)
+// WriteBuf sends what it is given: in the very memory where one frame and the
+// window hold it, in pieces otherwise, and all of it in order among Writes.
+func TestWriteBuf(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		size, window int
+		frames       int
+		same         bool
+	}{
+		{"one byte", 1, 0, 1, true},
+		{"a record", ChunkSize + 100, 0, 1, true},
+		{"nothing", 0, 0, 0, false},
+		{"more than a frame holds", 60000, 0, 2, false},
+		{"more than the window holds", 1000, InitialWindow - 300, 2, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			x, y := newPair(t, Config{}, Config{}, nil)
+			s, peer := open(t, x, y)
+			var wg sync.WaitGroup
+			want := pattern(tt.window + tt.size)
+			_, _ = s.Write(want[:tt.window])
+			before := s.m.cfg.Output
+			frames, same := 0, false
+			b := buf.Get(s.Headroom() + tt.size)
+			copy(b.B[s.Headroom():], want[tt.window:])
+			s.m.cfg.Output = spy{before, func(c *buf.Buf) { frames++; same = c == b }}
+			wg.Go(func() {
+				if err := s.WriteBuf(b); err != nil {
+					t.Errorf("WriteBuf: %v", err)
+				}
+				_ = s.CloseWrite()
+			})
+			var got bytes.Buffer
+			if err := readBufs(peer, &got); err != io.EOF || !bytes.Equal(got.Bytes(), want) {
+				t.Errorf("%v: received %d bytes, which differ from the %d sent", err, got.Len(), len(want))
+			}
+			wg.Wait()
+			if frames != tt.frames || same != tt.same {
+				t.Errorf("%d frames, want %d; in place %v, want %v", frames, tt.frames, same, tt.same)
+			}
+			b = buf.Get(s.Headroom() + 1)
+			if err := s.WriteBuf(b); err != net.ErrClosed {
+				t.Errorf("after CloseWrite: %v", err)
+			}
+		})
+	}
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+// A spy is an Output that tells of the frames that were taken.
+type spy struct {
+	Output
+	taken func(*buf.Buf)
+}
+
+func (o spy) TryWrite(b *buf.Buf, inline bool) (bool, error) {
+	ok, err := o.Output.TryWrite(b, inline)
+	if ok {
+		o.taken(b)
+	}
+	return ok, err
+}
 
 func TestIdleStreamIsSmall(t *testing.T) {
 	if n := unsafe.Sizeof(Stream{}); n > 640 {

@@ -1,6 +1,10 @@
 package mux
 
-import "net"
+import (
+	"net"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
+)
 
 // Write sends p, in frames of at most MaxFrame bytes, each taken by the output
 // before Write goes on. It waits for the peer's window and for room in the
@@ -65,18 +69,60 @@ func (s *Stream) writeErr() error {
 	return nil
 }
 
+// Headroom implements [buf.Writer]: the frame's header, and what the output needs.
+func (s *Stream) Headroom() int { return s.m.cfg.Output.Headroom() + HeaderSize }
+
+// WriteBuf implements [buf.Writer]. What fits into one frame, and into the peer's
+// window, is not copied.
+func (s *Stream) WriteBuf(b *buf.Buf) error {
+	p := b.B[s.Headroom():]
+	err := s.beginWrite(len(p) == 0)
+	if err != nil || len(p) == 0 {
+		b.Release()
+		return err
+	}
+	n := 0
+	for n < len(p) && err == nil {
+		sent := 0
+		sent, err = s.sendBuf(b, p[n:])
+		n += sent
+		if sent == len(p) {
+			b = nil
+		}
+	}
+	if b != nil {
+		b.Release()
+	}
+	s.endWrite(n)
+	return err
+}
+
 // send tries to send one frame of p, and returns how much that was; 0 without
 // an error when the output was full.
-func (s *Stream) send(p []byte) (int, error) {
+func (s *Stream) send(p []byte) (int, error) { return s.sendBuf(nil, p) }
+
+// sendBuf is send of what lies in b, if not nil, which is gone when all that it holds
+// behind the headroom was sent.
+func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
 	n, inline, err := s.reserve(len(p))
 	if err != nil {
 		s.m.leave(s)
 		return 0, err
 	}
-	taken, err := s.m.cfg.Output.TryWrite(&s.head, p[:n], inline)
+	room := s.m.cfg.Output.Headroom()
+	own := b != nil && room+HeaderSize+n == len(b.B)
+	if !own {
+		b = buf.Get(room + HeaderSize + n)
+		copy(b.B[room+HeaderSize:], p)
+	}
+	copy(b.B[room:], s.head[:])
+	taken, err := s.m.cfg.Output.TryWrite(b, inline)
 	s.m.tried(s, taken, taken || err != nil)
 	if taken {
 		return n, nil
+	}
+	if !own {
+		b.Release()
 	}
 	s.mu.Lock()
 	s.sendWindow += int64(n)

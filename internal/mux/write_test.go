@@ -9,13 +9,21 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
 // A hook is an Output that is a function.
 type hook func(header header, payload []byte, inline bool) (bool, error)
 
-func (h hook) TryWrite(head *[HeaderSize]byte, payload []byte, inline bool) (bool, error) {
-	return h(parseHeader(head[:]), payload, inline)
+func (h hook) Headroom() int { return 0 }
+
+func (h hook) TryWrite(b *buf.Buf, inline bool) (bool, error) {
+	ok, err := h(parseHeader(b.B), b.B[HeaderSize:], inline)
+	if ok {
+		b.Release()
+	}
+	return ok, err
 }
 func (hook) Wake() {}
 

@@ -145,10 +145,14 @@ func (l *lane) toControl(p []byte, _ *buf.Buf) {
 	}
 }
 
+// Headroom implements mux.Output: a data frame's inner header goes before the mux's.
+func (l *lane) Headroom() int { return dataHeader }
+
 // TryWrite implements mux.Output.
-func (l *lane) TryWrite(header *[12]byte, payload []byte, inline bool) (bool, error) {
-	n := len(header) + len(payload)
+func (l *lane) TryWrite(b *buf.Buf, inline bool) (bool, error) {
+	n := len(b.B) - dataHeader
 	s := l.s
+	var k *block
 	if l.asked.Purpose.Coded() { // cutting is long work: not for naught, and not under the lock
 		s.lock()
 		ok, err := l.accepts(n)
@@ -156,34 +160,28 @@ func (l *lane) TryWrite(header *[12]byte, payload []byte, inline bool) (bool, er
 		if !ok || err != nil {
 			return false, err
 		}
-	}
-	b := buf.Get(dataHeader + n)
-	copy(b.B[dataHeader:], header[:])
-	copy(b.B[dataHeader+len(header):], payload)
-	var k *block
-	if l.asked.Purpose.Coded() {
-		var err error
 		if k, err = l.cut(b); err != nil {
-			b.Release()
 			return false, err
 		}
 	}
 	s.lock()
-	if ok, err := l.accepts(n); !ok || err != nil {
-		s.mu.Unlock()
+	ok, err := l.accepts(n)
+	if ok && err == nil {
+		l.pull()
+		err = s.err
+	}
+	if !ok || err != nil {
+		s.unlock(false)
 		if k != nil {
 			k.release()
 		}
-		b.Release()
 		return false, err
 	}
-	l.pull()
 	l.push(b, k)
 	l.stats.SentBytes += uint64(n)
 	s.schedule()
-	err := s.err
 	s.unlock(inline)
-	return err == nil, err
+	return true, nil
 }
 
 // accepts reports whether n bytes more may be written to the lane; if they may

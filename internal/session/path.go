@@ -41,13 +41,16 @@ type path struct {
 	info    PathInfo
 	carrier int // the relay's number in share windows, directCarrier when none
 	conn    net.Conn
+	out     buf.Writer    // conn, if it is one
 	wake    chan struct{} // of size 1: the flusher has something to do
 	done    chan struct{} // closed when the path is dead
 
 	wmu    sync.Mutex // held while sealing and writing; taken before s.mu
 	sealer *frame.Sealer
 	batch  batch
-	missed atomic.Bool // the flusher wanted wmu, and went back to wait
+	// headroom is what out needs before what is written.
+	headroom int
+	missed   atomic.Bool // the flusher wanted wmu, and went back to wait
 
 	omu    sync.Mutex    // guards opener; taken after s.mu
 	opener *frame.Opener // nil once it failed

@@ -1,9 +1,7 @@
 package session
 
 import (
-	"bufio"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/splitmesh/splitmesh/frame"
@@ -121,9 +119,8 @@ func (p *path) write() bool {
 
 // seal writes the batch, of size bytes when sealed. wmu is held.
 func (p *path) seal(size int) (err error) {
-	wire := buf.Get(size)
-	defer wire.Release()
-	out := wire.B[:0]
+	wire := buf.Get(p.headroom + size)
+	out := wire.B[:p.headroom]
 	for _, plain := range p.batch.plain {
 		if out, err = p.sealer.Seal(out, plain); err != nil {
 			break
@@ -135,10 +132,14 @@ func (p *path) seal(size int) (err error) {
 	}
 	clear(p.batch.plain)
 	p.batch.plain, p.batch.held = p.batch.plain[:0], p.batch.held[:0]
-	if err != nil {
-		return err
+	if err == nil && p.out != nil {
+		wire.B = out
+		return p.out.WriteBuf(wire)
 	}
-	_, err = p.conn.Write(out)
+	if err == nil {
+		_, err = p.conn.Write(out)
+	}
+	wire.Release()
 	return err
 }
 
@@ -174,7 +175,7 @@ func (p *path) collect() int {
 		p.pingDue = false
 	}
 	fits := func(b *buf.Buf) bool {
-		return size+frame.HeaderSize+len(b.B)+frame.TagSize <= maxBatch
+		return p.headroom+size+frame.HeaderSize+len(b.B)+frame.TagSize <= maxBatch
 	}
 	for len(p.datagrams) > 0 && fits(p.datagrams[0]) {
 		b := p.datagrams[0]
@@ -239,9 +240,10 @@ func (p *path) collected() {
 // read is the path's reader. It takes frames until the path is dead, and never
 // waits for anything but the next byte from the network.
 func (p *path) read() {
-	r := bufio.NewReaderSize(p.conn, 4<<10)
+	in := newSource(p.conn)
+	defer in.close()
 	for {
-		err := p.readFrame(r)
+		err := p.readFrame(in)
 		switch {
 		case err == nil:
 			continue
@@ -272,23 +274,15 @@ func isProtocol(err error) bool {
 
 // readFrame reads, opens and handles one frame. A failed seal is the path's
 // fault, what an intact frame says is the peer's.
-func (p *path) readFrame(r *bufio.Reader) error {
-	peek, err := r.Peek(frame.Peek)
+func (p *path) readFrame(in *source) error {
+	wire, owner, err := in.next(p.size)
 	if err != nil {
 		return err
 	}
-	size, err := p.size(peek)
+	defer owner.Release()
+	plain, packet, err := p.open(wire)
 	if err != nil {
 		return err
 	}
-	b := buf.Get(size)
-	defer b.Release()
-	if _, err := io.ReadFull(r, b.B); err != nil {
-		return err
-	}
-	plain, packet, err := p.open(b.B)
-	if err != nil {
-		return err
-	}
-	return p.s.handle(p, packet, plain, b)
+	return p.s.handle(p, packet, plain, owner)
 }

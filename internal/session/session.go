@@ -35,6 +35,7 @@ import (
 
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/internal/handshake"
 	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/internal/rekey"
@@ -280,6 +281,9 @@ var ErrTooManyPaths = fmt.Errorf("the session has %d paths already", MaxPaths)
 func (s *Session) AddPath(conn net.Conn, r *handshake.Result, info PathInfo) error {
 	info.ID = r.PathID
 	p := &path{s: s, info: info, carrier: directCarrier, conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if out, ok := conn.(buf.Writer); ok {
+		p.out, p.headroom = out, out.Headroom()
+	}
 	var err error
 	p.opener, err = frame.NewOpener(r.Suite, &r.Recv, 0)
 	if err == nil {

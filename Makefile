@@ -36,7 +36,7 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: experiments-links experiments-sessions help test lint fmt-check vet fuzz bench experiments cover build-all generate tidy check
+.PHONY: experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick microbench experiments cover build-all generate tidy check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,7 +74,14 @@ $(STATICCHECK):
 fuzz: ## run every fuzz target; FUZZTIME=30s, FUZZEXECS=10000000x, FUZZ=regexp
 	@FUZZTIME='$(FUZZTIME)' FUZZEXECS='$(FUZZEXECS)' FUZZBYTIME='$(FUZZBYTIME)' FUZZ='$(FUZZ)' .ci/fuzz $(PACKAGES)
 
-bench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
+# What is measured, and how: go run ./compare -h, in benchmarks.
+bench: ## measure beside TLS, libp2p and WireGuard, half an hour; writes benchmarks/results
+	cd benchmarks && go run ./compare
+
+bench-quick: ## the same in a minute, and fail when a ratio falls through its floor
+	cd benchmarks && go run ./compare -quick -floors floors.json
+
+microbench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PACKAGES)
 
 # A line for each figure, and whatever explains a failure.

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+// A bar is what a figure, or a ratio of two, has to reach.
+type bar struct {
+	name string
+	over subject  // the figure
+	by   *subject // what it is divided by. Nil: nothing
+	most bool     // whether it may be at most so much, not at least
+	want float64
+}
+
+const (
+	meshWS     = "splitmesh-ws"
+	meshRelay1 = "splitmesh-relay1-ws"
+)
+
+// bars are what the project demands of itself.
+var bars = []bar{
+	ratio("WS_OVER_LIBP2P_WS_OUT", "bulk-out", meshWS, "libp2p-ws", 2.5),
+	ratio("WS_OVER_LIBP2P_WS_BACK", "bulk-back", meshWS, "libp2p-ws", 1.8),
+	ratio("WS_OVER_LIBP2P_TCP_OUT", "bulk-out", meshWS, "libp2p-tcp", 1.8),
+	ratio("WS_OVER_LIBP2P_TCP_BACK", "bulk-back", meshWS, "libp2p-tcp", 1.8),
+	ratio("WS_OVER_TLS_OUT", "bulk-out", meshWS, "tls", 0.85),
+	ratio("WS_OVER_TLS_BACK", "bulk-back", meshWS, "tls", 0.85),
+	ratio("CHACHA_OVER_LIBP2P_TCP_OUT", "bulk-out", "splitmesh-ws-chacha", "libp2p-tcp", 1.2),
+	ratio("CHACHA_OVER_LIBP2P_TCP_BACK", "bulk-back", "splitmesh-ws-chacha", "libp2p-tcp", 1.2),
+	ratio("RELAY1_OVER_LIBP2P_RELAY_WS_OUT", "bulk-out", meshRelay1, "libp2p-relay-ws", 4),
+	ratio("RELAY1_OVER_LIBP2P_RELAY_WS_BACK", "bulk-back", meshRelay1, "libp2p-relay-ws", 4),
+	value("RELAY1_CPU_SECONDS_A_GB", subject{"bulk-out", meshRelay1, cpuPerGB}, true, 2.2),
+	ratio("SPLIT3_OVER_RELAY1", "bulk-out", "splitmesh-relay3-ws", meshRelay1, 0.9),
+	ratio("SECRECY_OVER_RELAY1", "bulk-out", "splitmesh-secrecy-2of3", meshRelay1, 0.35),
+	between("STREAMS100_OVER_ONE", subject{"streams100", meshWS, rate}, subject{"bulk-out", meshWS, rate}, false, 0.9),
+	between("FIRST_BYTE_OVER_LIBP2P_WS", subject{"connect", meshWS, millis}, subject{"connect", "libp2p-ws", millis}, true, 0.6),
+	between("ROUND_TRIP_OVER_LIBP2P_WS", subject{"roundtrip", meshWS, micros}, subject{"roundtrip", "libp2p-ws", micros}, true, 1),
+	value("IDLE_KIB", subject{"idle", meshWS, memory}, true, 32),
+	value("IDLE_GOROUTINES", subject{"idle", meshWS, goroutines}, true, 3),
+	value("DIALS_A_SECOND", subject{"dials", meshWS, dialRate}, false, 500),
+	value("DIALS_P99_MS", subject{"dials", meshWS, millis99}, true, 100),
+	value("DIAL_FAILURES", subject{"dials", meshWS, failures}, true, 0),
+}
+
+// ratio is of the rates of two systems, at least so much.
+func ratio(name, kase, over, by string, want float64) bar {
+	return between(name, subject{kase, over, rate}, subject{kase, by, rate}, false, want)
+}
+
+func between(name string, over, by subject, most bool, want float64) bar {
+	return bar{name: name, over: over, by: &by, most: most, want: want}
+}
+
+func value(name string, of subject, most bool, want float64) bar {
+	return bar{name: name, over: of, most: most, want: want}
+}
+
+// needed says whether a bar is about p.
+func needed(p pairing) bool {
+	for _, b := range bars {
+		for _, of := range []*subject{&b.over, b.by} {
+			if of != nil && of.kase == p.kase.name && of.system == p.system.name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// of computes the bar's figure; there is none when something was not sampled.
+func (b *bar) of(sum summary) (x float64, ok bool) {
+	over, ok := sum[b.over]
+	if !ok || b.by == nil {
+		return over.Median, ok
+	}
+	by, ok := sum[*b.by]
+	if !ok || by.Median == 0 {
+		return 0, false
+	}
+	return over.Median / by.Median, true
+}
+
+func reaches(x, want float64, most bool) bool {
+	if most {
+		return x <= want
+	}
+	return x >= want
+}
+
+// line is what is printed of the bar.
+func (b *bar) line(x float64) string {
+	kind, sign, verdict := "ratio", "≥", "ok"
+	if b.by == nil {
+		kind = "value"
+	}
+	if b.most {
+		sign = "≤"
+	}
+	if !reaches(x, b.want, b.most) {
+		verdict = "SHORT"
+	}
+	return fmt.Sprintf("%s %s = %.3g (bar %s %g) %s", kind, b.name, x, sign, b.want, verdict)
+}
+
+// floors are how far figures may fall, or rise where small ones are good, before
+// somebody must have broken something: by name of the bar. They are far from
+// what is measured, and of no times, so that another machine, and a busy one,
+// stays within them.
+type floors map[string]float64
+
+func parseFloors(text []byte) (floors, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	var f floors
+	if err := dec.Decode(&f); err != nil {
+		return nil, err
+	}
+	if dec.More() {
+		return nil, fmt.Errorf("something follows the floors")
+	}
+	for _, name := range byName(f) {
+		if barNamed(name) == nil {
+			return nil, fmt.Errorf("no bar is called %q", name)
+		}
+	}
+	return f, nil
+}
+
+func readFloors(file string) (floors, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	f, err := parseFloors(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return f, nil
+}
+
+func barNamed(name string) *bar {
+	for i := range bars {
+		if bars[i].name == name {
+			return &bars[i]
+		}
+	}
+	return nil
+}
+
+// broken says which floors a run fell through. What was not measured fell
+// through too, unless only some things were asked for.
+func (f floors) broken(sum summary, some bool) (lines []string) {
+	for _, name := range byName(f) {
+		b := barNamed(name)
+		side := "under"
+		if b.most {
+			side = "over"
+		}
+		switch x, ok := b.of(sum); {
+		case !ok && !some:
+			lines = append(lines, fmt.Sprintf("%s was not measured", name))
+		case ok && !reaches(x, f[name], b.most):
+			lines = append(lines, fmt.Sprintf("%s = %.3g is %s its floor of %g", name, x, side, f[name]))
+		}
+	}
+	return lines
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// options are what the command line asks for.
+type options struct {
+	quick   bool
+	rounds  int
+	only    *regexp.Regexp // nil: what is usual
+	out     string
+	floors  string
+	profile string
+	list    bool
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == sampleFlag {
+		if err := serveSample(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := compare(ctx, o, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("compare", flag.ContinueOnError)
+	f.BoolVar(&o.quick, "quick", false, "only what the bars need, and shorter samples: a minute")
+	f.IntVar(&o.rounds, "rounds", 0, "so many `rounds` (default 5, with -quick 3)")
+	f.StringVar(&o.out, "out", "results", "write the record and the chart to this `directory`")
+	f.StringVar(&o.floors, "floors", "", "exit with 1 when a figure fell through its floor in this `file`")
+	f.StringVar(&o.profile, "profile", "", "take one sample of the one that -only picks, and write its CPU profile to this `file`")
+	f.BoolVar(&o.list, "list", false, "print the names of all there is, as CASE/SYSTEM, and do nothing")
+	only := f.String("only", "", "only the CASE/SYSTEM that match this `regexp`, whether or not -quick has them")
+	f.Usage = func() {
+		fmt.Fprint(f.Output(), `compare measures splitmesh beside TLS, WebSockets, go-libp2p and WireGuard.
+
+It prints a table of medians, with what they cost and how far samples lay apart,
+and then the ratios that the project has to reach. Samples that others on the
+machine disturbed are taken anew while there is time, and counted where not.
+Ctrl-C stops it, and it prints what it has.
+
+	go run ./compare                                    all, half an hour
+	go run ./compare -quick -floors floors.json         as CI does
+	go run ./compare -only 'bulk-.*/(tls|splitmesh-ws)$'
+	go run ./compare -only 'bulk-out/splitmesh-ws$' -profile cpu.out && go tool pprof -top cpu.out
+
+`)
+		f.PrintDefaults()
+		fmt.Fprintln(f.Output(), "\nSystems:")
+		for _, s := range systems {
+			fmt.Fprintf(f.Output(), "  %-24s %s\n", s.name, s.about)
+		}
+		fmt.Fprintln(f.Output(), "\nCases:")
+		for _, k := range cases {
+			fmt.Fprintf(f.Output(), "  %-24s %s, %s\n", k.name, k.about, k.unit)
+		}
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("%q is no flag; see compare -h", f.Arg(0))
+	}
+	if *only != "" {
+		if o.only, err = regexp.Compile(*only); err != nil {
+			return o, fmt.Errorf("-only: %w", err)
+		}
+	}
+	if o.rounds == 0 {
+		o.rounds = 5
+		if o.quick {
+			o.rounds = 3
+		}
+	}
+	if o.profile != "" {
+		o.rounds = 1
+		if o.profile, err = filepath.Abs(o.profile); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// compare does what the options say. The error says that a sample failed, or
+// that a figure fell through its floor.
+func compare(ctx context.Context, o options, out, progress io.Writer) error {
+	var under floors
+	if o.floors != "" {
+		var err error
+		if under, err = readFloors(o.floors); err != nil {
+			return err
+		}
+	}
+	ps, missing := possible(pairings(o.quick, o.only))
+	for _, name := range byName(missing) {
+		fmt.Fprintf(progress, "%s is left out: %s\n", name, missing[name])
+	}
+	switch {
+	case o.list:
+		for _, p := range ps {
+			fmt.Fprintln(out, p)
+		}
+		return nil
+	case len(ps) == 0:
+		return errors.New("-only matches nothing; see -list")
+	case o.profile != "" && len(ps) != 1:
+		return fmt.Errorf("-profile is of one case of one system, and -only picks %d; see -list", len(ps))
+	}
+	r := &run{pairings: ps, rounds: o.rounds, quick: o.quick, profile: o.profile, progress: progress, take: take, wait: pause, again: 20 * time.Minute}
+	if o.quick {
+		r.again = 12 * time.Second
+	}
+	here := thisMachine(time.Now())
+	r.all(ctx)
+	if ctx.Err() != nil {
+		fmt.Fprintln(progress, "interrupted: what follows is of the samples taken so far")
+	}
+	return r.report(o, under, here, missing, out)
+}
+
+// possible leaves out the systems that can't run here.
+func possible(ps []pairing) (can []pairing, missing map[string]string) {
+	missing = make(map[string]string)
+	for _, p := range ps {
+		if p.system.missing != nil {
+			if err := p.system.missing(); err != nil {
+				missing[p.system.name] = err.Error()
+				continue
+			}
+		}
+		can = append(can, p)
+	}
+	return can, missing
+}
+
+// report prints and writes what the run found.
+func (r *run) report(o options, under floors, here machine, missing map[string]string, out io.Writer) error {
+	sum := summarise(r.samples)
+	fmt.Fprintf(out, "%d × %s, %s, Linux %s, %s, %s\n", here.CPUs, here.CPU, here.OS, here.Kernel, here.Go, here.Date)
+	printTable(out, r.pairings, sum)
+	var failed, noisy int
+	for _, s := range r.samples {
+		if s.Error != "" {
+			failed++
+		}
+		if s.Noisy {
+			noisy++
+		}
+	}
+	fmt.Fprintf(out, "\n%d samples, of which %d failed and %d are noisy: others used over %.0f %% of the machine, at each try\n",
+		len(r.samples), failed, noisy, 100*tooMuch)
+	name := "compare"
+	if o.quick {
+		name = "quick"
+	}
+	ratios := printBars(out, sum, o.only != nil)
+	kept := &record{Machine: here, Quick: o.quick, Ratios: ratios, Missing: missing, Samples: r.samples}
+	errs := []error{
+		kept.write(filepath.Join(o.out, name+".json")),
+		writeChart(filepath.Join(o.out, name+".svg"), here, sum),
+	}
+	if failed > 0 {
+		errs = append(errs, fmt.Errorf("%d samples failed", failed))
+	}
+	for _, line := range under.broken(sum, o.only != nil) {
+		errs = append(errs, errors.New(line))
+	}
+	return errors.Join(errs...)
+}

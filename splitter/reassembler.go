@@ -144,11 +144,11 @@ func (r *Reassembler) keep(offset uint64, p []byte, owner *buf.Buf) error {
 // can join it in place of becoming a fragment of their own.
 const minRun = 256
 
-// store makes a run of p: a reference where p fills at least half of its buffer,
+// store makes a run of p: a reference where p fills a good part of its buffer,
 // a copy otherwise, so that small pieces can't pin large buffers.
 func (r *Reassembler) store(offset uint64, p []byte, owner *buf.Buf) run {
 	r.bytes += len(p)
-	if owner != nil && 2*len(p) >= owner.Cap() {
+	if owner != nil && owner.Fills(p) {
 		owner.Retain()
 		return run{offset, p, owner}
 	}

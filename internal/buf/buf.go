@@ -14,9 +14,12 @@ import (
 )
 
 // Classes are the capacities, in bytes, that the pools hold. The third fits a
-// full record of payload under three nested seals; the last, the largest frame
-// that the wire can express (8 + 65,535).
-var Classes = [...]int{512, 4 << 10, 36 << 10, 65544}
+// full record of payload under three nested seals; the last, three full records in
+// one message, and so the largest frame that the wire can express (8 + 65,535).
+var Classes = [...]int{512, 4 << 10, 36 << 10, Max}
+
+// Max is the largest class.
+const Max = 98_560
 
 var pools [len(Classes)]sync.Pool
 
@@ -50,6 +53,10 @@ func Get(n int) *Buf {
 
 // Cap is the size of the memory, in bytes.
 func (b *Buf) Cap() int { return len(b.mem) }
+
+// Fills reports whether p, which lies in b, is a third of its memory, but for the
+// little that headers take: so much that it is better kept where it is than copied.
+func (b *Buf) Fills(p []byte) bool { return 3*len(p) >= len(b.mem)-len(b.mem)/128 }
 
 // Around makes B the part of the memory that begins before bytes in front of p,
 // which lies in it and has all the capacity up to the memory's end, and ends with

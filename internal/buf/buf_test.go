@@ -3,7 +3,7 @@ package buf
 import "testing"
 
 func TestClasses(t *testing.T) {
-	for _, tt := range []struct{ n, class int }{{0, 512}, {512, 512}, {513, 4096}, {33000, 36 << 10}, {65544, 65544}} {
+	for _, tt := range []struct{ n, class int }{{0, 512}, {512, 512}, {513, 4096}, {33000, 36 << 10}, {65544, Max}, {Max, Max}} {
 		b := Get(tt.n)
 		if len(b.B) != tt.n || cap(b.B) != tt.class {
 			t.Errorf("Get(%d): len %d, cap %d, want cap %d", tt.n, len(b.B), cap(b.B), tt.class)
@@ -22,7 +22,7 @@ func TestMisusePanics(t *testing.T) {
 		}()
 		f()
 	}
-	panics("too large", func() { Get(65545) })
+	panics("too large", func() { Get(Max + 1) })
 	panics("negative", func() { Get(-1) })
 	b := Get(1)
 	b.Retain()
@@ -52,5 +52,23 @@ func TestAround(t *testing.T) {
 	b.Release()
 	if c := Get(512); len(c.B) != 512 { // B's front is back
 		t.Errorf("%d bytes", len(c.B))
+	}
+}
+
+// A record of three in one Buf is kept, and so is any that has its own; a few bytes
+// do not hold a Buf back.
+func TestFills(t *testing.T) {
+	for _, tt := range []struct {
+		size, part int
+		want       bool
+	}{
+		{Max, 32 << 10, true}, {33000, 32 << 10, true}, {33000, 12 << 10, true}, {33000, 11 << 10, false},
+		{Max, 31 << 10, false}, {4 << 10, 1024, false}, {4 << 10, 1400, true}, {170, 170, true}, {100, 100, false},
+	} {
+		b := Get(tt.size)
+		if b.Fills(b.B[:tt.part]) != tt.want {
+			t.Errorf("%d of %d: %v", tt.part, b.Cap(), !tt.want)
+		}
+		b.Release()
 	}
 }

@@ -20,9 +20,9 @@ type input struct {
 // Input takes the next bytes from the peer, however fragmented. It never waits
 // and never calls Output.TryWrite. It is called by one goroutine at a time.
 //
-// p lies in owner.B, and owner may be nil. A payload of at least half of
-// owner.B's capacity is not copied: the stream keeps owner (with Retain) until
-// it has been read. Everything else of p is free once Input returns.
+// p lies in owner.B, and owner may be nil. A payload that fills owner
+// (buf.Buf.Fills) is not copied: the stream keeps owner (with Retain) until it has
+// been read. Everything else of p is free once Input returns.
 //
 // A *ProtocolError says that the peer broke the protocol, a *GoAwayError that
 // it gave up; after either the Mux must be closed. After Close the error is the

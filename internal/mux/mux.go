@@ -81,11 +81,14 @@ type Output interface {
 	// returns false at once and without the frame when the send buffer is full.
 	// After false, Writable must be called once there is room again. With true it
 	// has taken over the caller's reference to b, which was the only one. It may
-	// write to a socket before it returns unless inline is false. An error is final
-	// for the caller's Write and says that nothing of the frame was queued. TryWrite
-	// is called by many goroutines at once, without any lock of the Mux held.
-	TryWrite(b *buf.Buf, inline bool) (bool, error)
-	// Wake tells that AppendControl has something. It may be called with locks
+	// write to a socket before it returns unless inline is false. With more, another
+	// frame follows at once, or else Wake, and this one may wait for it, so that both
+	// go together. An error is final for the caller's Write and says that nothing of
+	// the frame was queued. TryWrite is called by many goroutines at once, without any
+	// lock of the Mux held.
+	TryWrite(b *buf.Buf, inline, more bool) (bool, error)
+	// Wake tells that AppendControl has something, or that what TryWrite was promised
+	// does not follow. It may be called with locks
 	// of the Mux held, so it must not block, call back, or take a lock under
 	// which the Output calls the Mux.
 	Wake()

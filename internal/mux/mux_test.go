@@ -47,7 +47,7 @@ const laneRoom = 3
 
 func (l *lane) Headroom() int { return laneRoom }
 
-func (l *lane) TryWrite(b *buf.Buf, _ bool) (bool, error) {
+func (l *lane) TryWrite(b *buf.Buf, _, _ bool) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refusal != nil {

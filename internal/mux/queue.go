@@ -43,7 +43,7 @@ const (
 type recvQueue struct{ head, tail *chunk }
 
 // push appends p, which lies in owner.B. It keeps owner instead of a copy when p
-// is at least half of it.
+// fills it.
 func (q *recvQueue) push(p []byte, owner *buf.Buf) {
 	var room []byte
 	size := len(p)
@@ -51,7 +51,7 @@ func (q *recvQueue) push(p []byte, owner *buf.Buf) {
 		room = t.data[len(t.data):cap(t.data)]
 		size = max(size, 2*t.b.Cap()) // copies have filled a buffer: take a larger
 	}
-	if owner != nil && 2*len(p) >= owner.Cap() && (len(p) > maxPacked || len(p) > len(room)) {
+	if owner != nil && owner.Fills(p) && (len(p) > maxPacked || len(p) > len(room)) {
 		owner.Retain()
 		q.link(newChunk(owner, p, false))
 		return

@@ -433,13 +433,22 @@ func TestWriteBuf(t *testing.T) {
 			frames, same := 0, false
 			b := buf.Get(s.Headroom() + tt.size)
 			copy(b.B[s.Headroom():], want[tt.window:])
-			s.m.cfg.Output = spy{before, func(c *buf.Buf) { frames++; same = c == b }}
+			first := make(chan struct{})
+			s.m.cfg.Output = spy{before, func(c *buf.Buf) {
+				if frames++; frames == 1 {
+					close(first)
+				}
+				same = c == b
+			}}
 			wg.Go(func() {
 				if err := s.WriteBuf(b); err != nil {
 					t.Errorf("WriteBuf: %v", err)
 				}
 				_ = s.CloseWrite()
 			})
+			if tt.frames > 0 {
+				<-first // before the window is given back
+			}
 			var got bytes.Buffer
 			if err := readBufs(peer, &got); err != io.EOF || !bytes.Equal(got.Bytes(), want) {
 				t.Errorf("%v: received %d bytes, which differ from the %d sent", err, got.Len(), len(want))
@@ -462,8 +471,8 @@ type spy struct {
 	taken func(*buf.Buf)
 }
 
-func (o spy) TryWrite(b *buf.Buf, inline bool) (bool, error) {
-	ok, err := o.Output.TryWrite(b, inline)
+func (o spy) TryWrite(b *buf.Buf, inline, more bool) (bool, error) {
+	ok, err := o.Output.TryWrite(b, inline, more)
 	if ok {
 		o.taken(b)
 	}

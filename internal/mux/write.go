@@ -20,7 +20,16 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 		n += sent
 	}
 	s.endWrite(n)
+	s.unpromise(n, err)
 	return n, err
+}
+
+// unpromise has what the output was told to wait for company with go alone, when a
+// Write of which n bytes were sent ends early.
+func (s *Stream) unpromise(n int, err error) {
+	if n > 0 && err != nil {
+		s.m.cfg.Output.Wake()
+	}
 }
 
 // beginWrite waits until no other Write is under way, or only checks when check.
@@ -94,6 +103,7 @@ func (s *Stream) WriteBuf(b *buf.Buf) error {
 		b.Release()
 	}
 	s.endWrite(n)
+	s.unpromise(n, err)
 	return err
 }
 
@@ -104,7 +114,7 @@ func (s *Stream) send(p []byte) (int, error) { return s.sendBuf(nil, p) }
 // sendBuf is send of what lies in b, if not nil, which is gone when all that it holds
 // behind the headroom was sent.
 func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
-	n, inline, err := s.reserve(len(p))
+	n, inline, more, err := s.reserve(len(p))
 	if err != nil {
 		s.m.leave(s)
 		return 0, err
@@ -116,7 +126,7 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
 		copy(b.B[room+HeaderSize:], p)
 	}
 	copy(b.B[room:], s.head[:])
-	taken, err := s.m.cfg.Output.TryWrite(b, inline)
+	taken, err := s.m.cfg.Output.TryWrite(b, inline, more)
 	s.m.tried(s, taken, taken || err != nil)
 	if taken {
 		return n, nil
@@ -131,23 +141,25 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
 }
 
 // reserve waits for window and for a turn at the output, takes window for a
-// frame of at most want bytes and writes its header.
-func (s *Stream) reserve(want int) (n int, inline bool, err error) {
-	if want > MaxFrame {
-		want = ChunkSize
+// frame of at most want bytes and writes its header. more says that there are bytes
+// and window for another.
+func (s *Stream) reserve(want int) (n int, inline, more bool, err error) {
+	frame := want
+	if frame > MaxFrame {
+		frame = ChunkSize
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		if err := s.writeErr(); err != nil {
-			return 0, false, err
+			return 0, false, false, err
 		}
 		if s.sendWindow > 0 {
 			if flags, ok := s.m.mayTry(s); ok {
-				n = int(min(int64(want), s.sendWindow))
+				n = int(min(int64(frame), s.sendWindow))
 				s.sendWindow -= int64(n)
 				header{kind: typeData, flags: flags, stream: s.id, length: uint32(n)}.put(&s.head)
-				return n, s.w.deadline.IsZero(), nil
+				return n, s.w.deadline.IsZero(), n < want && s.sendWindow > 0, nil
 			}
 		}
 		s.w.wait()

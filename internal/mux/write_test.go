@@ -18,7 +18,7 @@ type hook func(header header, payload []byte, inline bool) (bool, error)
 
 func (h hook) Headroom() int { return 0 }
 
-func (h hook) TryWrite(b *buf.Buf, inline bool) (bool, error) {
+func (h hook) TryWrite(b *buf.Buf, inline, _ bool) (bool, error) {
 	ok, err := h(parseHeader(b.B), b.B[HeaderSize:], inline)
 	if ok {
 		b.Release()

@@ -149,7 +149,7 @@ func (l *lane) toControl(p []byte, _ *buf.Buf) {
 func (l *lane) Headroom() int { return dataHeader }
 
 // TryWrite implements mux.Output.
-func (l *lane) TryWrite(b *buf.Buf, inline bool) (bool, error) {
+func (l *lane) TryWrite(b *buf.Buf, inline, more bool) (bool, error) {
 	n := len(b.B) - dataHeader
 	s := l.s
 	var k *block
@@ -179,6 +179,10 @@ func (l *lane) TryWrite(b *buf.Buf, inline bool) (bool, error) {
 	}
 	l.push(b, k)
 	l.stats.SentBytes += uint64(n)
+	if more && l.unsent <= company && k == nil && !s.cells.Load() {
+		s.mu.Unlock()
+		return true, nil
+	}
 	s.schedule()
 	s.unlock(inline)
 	return true, nil

@@ -6,12 +6,26 @@ import (
 
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/internal/mux"
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
-// maxBatch is the most bytes that one write of a path carries: two full
-// records do not fit, so that each is a message and a system call of its own.
-const maxBatch = 65544
+// fullBatch is the most bytes that one write of a path carries: three full records,
+// so that a bulk transfer wakes its receiver a third as often. A circuit's are one
+// frame of the session that carries it each, which a relay sends on as it is.
+const fullBatch = buf.Max
+
+// company is how many bytes of a lane wait at most for those that the same Write is
+// about to bring: two full records, so that a third makes a full batch.
+const company = 2 * (mux.HeaderSize + mux.ChunkSize)
+
+// maxBatch is fullBatch, or less, for the path p.
+func (p *path) maxBatch() int {
+	if p.info.Direct() {
+		return fullBatch
+	}
+	return p.headroom + mux.MaxFrame
+}
 
 // maxInline is what surely fits into a socket's buffers, in bytes.
 const maxInline = 128 << 10
@@ -174,8 +188,9 @@ func (p *path) collect() int {
 		add(small[at:])
 		p.pingDue = false
 	}
+	most := p.maxBatch()
 	fits := func(b *buf.Buf) bool {
-		return p.headroom+size+frame.HeaderSize+len(b.B)+frame.TagSize <= maxBatch
+		return size == 0 || p.headroom+size+frame.HeaderSize+len(b.B)+frame.TagSize <= most
 	}
 	for len(p.datagrams) > 0 && fits(p.datagrams[0]) {
 		b := p.datagrams[0]

@@ -49,9 +49,9 @@ func (c *circuit) Write(p []byte) (int, error) {
 }
 
 // WriteBuf implements buf.Writer.
-func (c *circuit) WriteBuf(b *buf.Buf) error {
+func (c *circuit) WriteBuf(b *buf.Buf, more bool) error {
 	c.carried.Add(uint64(len(b.B) - c.Headroom()))
-	return c.explain(c.Stream.WriteBuf(b))
+	return c.explain(c.Stream.WriteBuf(b, more))
 }
 
 // explain names the relay that ended the circuit, and its limit where that explains

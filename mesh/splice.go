@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/internal/session"
 	"golang.org/x/time/rate"
 )
@@ -58,17 +59,24 @@ func (c *splice) move(dst, src *session.Stream) error {
 			owner.Release()
 			return err
 		}
-		if owner.Around(p, dst.Headroom()) {
-			err = dst.WriteBuf(owner)
-		} else {
-			_, err = dst.Write(p)
-			owner.Release()
+		if !owner.Around(p, dst.Headroom()) {
+			owner = copied(p, dst.Headroom(), owner)
 		}
-		if err != nil {
+		// What has arrived already follows at once.
+		if err = dst.WriteBuf(owner, c.limiter == nil && src.Stats().Buffered > 0); err != nil {
 			return err
 		}
 		c.r.bytes.Add(uint64(n))
 	}
+}
+
+// copied returns p, which lies in owner, in a Buf of its own behind so much room. owner
+// is released.
+func copied(p []byte, headroom int, owner *buf.Buf) *buf.Buf {
+	b := buf.Get(headroom + len(p))
+	copy(b.B[headroom:], p)
+	owner.Release()
+	return b
 }
 
 var errCircuitBytes = errors.New("the circuit has carried all it may")

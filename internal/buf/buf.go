@@ -14,12 +14,12 @@ import (
 )
 
 // Classes are the capacities, in bytes, that the pools hold. The third fits a
-// full record of payload under three nested seals; the last, three full records in
+// full record of payload under three nested seals; the last, three of these in
 // one message, and so the largest frame that the wire can express (8 + 65,535).
 var Classes = [...]int{512, 4 << 10, 36 << 10, Max}
 
 // Max is the largest class.
-const Max = 98_560
+const Max = 99_072
 
 var pools [len(Classes)]sync.Pool
 

@@ -7,7 +7,11 @@ type Writer interface {
 	Headroom() int
 	// WriteBuf writes b.B[Headroom():], as one Write would. It takes over the
 	// caller's reference to b, which is the only one, and may overwrite all of it.
-	WriteBuf(b *Buf) error
+	// With more, another WriteBuf follows at once, or else Flush, and these bytes may
+	// wait for it.
+	WriteBuf(b *Buf, more bool) error
+	// Flush writes what waits.
+	Flush()
 }
 
 // A Reader hands over what it received in the memory that received it.

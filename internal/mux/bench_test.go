@@ -91,7 +91,7 @@ func BenchmarkSplice(b *testing.B) {
 							break
 						}
 						if owner.Around(p, out.Headroom()) {
-							_ = out.WriteBuf(owner)
+							_ = out.WriteBuf(owner, false)
 							continue
 						}
 						_, _ = out.Write(p)

@@ -441,7 +441,7 @@ func TestWriteBuf(t *testing.T) {
 				same = c == b
 			}}
 			wg.Go(func() {
-				if err := s.WriteBuf(b); err != nil {
+				if err := s.WriteBuf(b, false); err != nil {
 					t.Errorf("WriteBuf: %v", err)
 				}
 				_ = s.CloseWrite()
@@ -458,7 +458,7 @@ func TestWriteBuf(t *testing.T) {
 				t.Errorf("%d frames, want %d; in place %v, want %v", frames, tt.frames, same, tt.same)
 			}
 			b = buf.Get(s.Headroom() + 1)
-			if err := s.WriteBuf(b); err != net.ErrClosed {
+			if err := s.WriteBuf(b, false); err != net.ErrClosed {
 				t.Errorf("after CloseWrite: %v", err)
 			}
 		})

@@ -83,7 +83,7 @@ func (s *Stream) Headroom() int { return s.m.cfg.Output.Headroom() + HeaderSize 
 
 // WriteBuf implements [buf.Writer]. What fits into one frame, and into the peer's
 // window, is not copied.
-func (s *Stream) WriteBuf(b *buf.Buf) error {
+func (s *Stream) WriteBuf(b *buf.Buf, more bool) error {
 	p := b.B[s.Headroom():]
 	err := s.beginWrite(len(p) == 0)
 	if err != nil || len(p) == 0 {
@@ -93,7 +93,7 @@ func (s *Stream) WriteBuf(b *buf.Buf) error {
 	n := 0
 	for n < len(p) && err == nil {
 		sent := 0
-		sent, err = s.sendBuf(b, p[n:])
+		sent, err = s.sendBuf(b, p[n:], more)
 		n += sent
 		if sent == len(p) {
 			b = nil
@@ -107,14 +107,17 @@ func (s *Stream) WriteBuf(b *buf.Buf) error {
 	return err
 }
 
+// Flush implements [buf.Writer].
+func (s *Stream) Flush() { s.m.cfg.Output.Wake() }
+
 // send tries to send one frame of p, and returns how much that was; 0 without
 // an error when the output was full.
-func (s *Stream) send(p []byte) (int, error) { return s.sendBuf(nil, p) }
+func (s *Stream) send(p []byte) (int, error) { return s.sendBuf(nil, p, false) }
 
 // sendBuf is send of what lies in b, if not nil, which is gone when all that it holds
-// behind the headroom was sent.
-func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
-	n, inline, more, err := s.reserve(len(p))
+// behind the headroom was sent. With more, others follow p.
+func (s *Stream) sendBuf(b *buf.Buf, p []byte, more bool) (int, error) {
+	n, inline, goesOn, err := s.reserve(len(p))
 	if err != nil {
 		s.m.leave(s)
 		return 0, err
@@ -126,7 +129,7 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
 		copy(b.B[room+HeaderSize:], p)
 	}
 	copy(b.B[room:], s.head[:])
-	taken, err := s.m.cfg.Output.TryWrite(b, inline, more)
+	taken, err := s.m.cfg.Output.TryWrite(b, inline, goesOn || more && n == len(p))
 	s.m.tried(s, taken, taken || err != nil)
 	if taken {
 		return n, nil
@@ -141,9 +144,9 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte) (int, error) {
 }
 
 // reserve waits for window and for a turn at the output, takes window for a
-// frame of at most want bytes and writes its header. more says that there are bytes
-// and window for another.
-func (s *Stream) reserve(want int) (n int, inline, more bool, err error) {
+// frame of at most want bytes and writes its header. goesOn says that there are
+// bytes and window for another.
+func (s *Stream) reserve(want int) (n int, inline, goesOn bool, err error) {
 	frame := want
 	if frame > MaxFrame {
 		frame = ChunkSize

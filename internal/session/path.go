@@ -48,8 +48,10 @@ type path struct {
 	wmu    sync.Mutex // held while sealing and writing; taken before s.mu
 	sealer *frame.Sealer
 	batch  batch
-	// headroom is what out needs before what is written.
+	// headroom is what out needs before what is written. promised says that what was
+	// written last may wait in out for more.
 	headroom int
+	promised bool
 	missed   atomic.Bool // the flusher wanted wmu, and went back to wait
 
 	omu    sync.Mutex    // guards opener; taken after s.mu

@@ -17,7 +17,13 @@ const fullBatch = buf.Max
 
 // company is how many bytes of a lane wait at most for those that the same Write is
 // about to bring: two full records, so that a third makes a full batch.
-const company = 2 * (mux.HeaderSize + mux.ChunkSize)
+const company = 2 * (mux.HeaderSize + mux.ChunkSize + maxNested*recordOverhead)
+
+// A record of a session that is carried by another is so much longer there.
+const (
+	maxNested      = 3
+	recordOverhead = frame.HeaderSize + dataHeader + mux.HeaderSize + frame.TagSize
+)
 
 // maxBatch is fullBatch, or less, for the path p.
 func (p *path) maxBatch() int {
@@ -38,8 +44,8 @@ func (p *path) mayBlock() bool {
 }
 
 // inlineRounds is how many writes a writer does for others before it leaves the
-// rest to the flusher.
-const inlineRounds = 2
+// rest to the flusher: on a circuit three of them are one of the session beneath.
+const inlineRounds = 4
 
 // A batch is what one write will carry: plaintexts, in order. It belongs to the
 // holder of path.wmu.
@@ -120,19 +126,25 @@ func (p *path) write() bool {
 			s.nextKeys()
 		}
 	}
+	more := len(p.queue) > 0
 	s.unlock(false)
 	if size == 0 {
+		if p.promised {
+			p.promised = false
+			p.out.Flush()
+		}
 		return false
 	}
-	err := p.seal(size)
+	err := p.seal(size, more)
 	if err != nil {
 		p.s.pathDied(p, err)
 	}
 	return err == nil
 }
 
-// seal writes the batch, of size bytes when sealed. wmu is held.
-func (p *path) seal(size int) (err error) {
+// seal writes the batch, of size bytes when sealed. more says that there will be
+// another. wmu is held.
+func (p *path) seal(size int, more bool) (err error) {
 	wire := buf.Get(p.headroom + size)
 	out := wire.B[:p.headroom]
 	for _, plain := range p.batch.plain {
@@ -148,7 +160,8 @@ func (p *path) seal(size int) (err error) {
 	p.batch.plain, p.batch.held = p.batch.plain[:0], p.batch.held[:0]
 	if err == nil && p.out != nil {
 		wire.B = out
-		return p.out.WriteBuf(wire)
+		p.promised = more
+		return p.out.WriteBuf(wire, more)
 	}
 	if err == nil {
 		_, err = p.conn.Write(out)

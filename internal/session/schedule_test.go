@@ -206,6 +206,9 @@ func (y *act) join(relay int, how int) {
 	if y.p.taps != nil {
 		ca = y.p.taps.tap(ca, relay, id)
 	}
+	if id%2 == 0 { // some conns copy nothing
+		ca, cb = newCorked(ca, uint64(id)), newCorked(cb, uint64(id))
+	}
 	ra, rb := y.p.results(id)
 	ok := y.added(y.p.b.AddPath(cb, rb, PathInfo{Relay: relayNumber(relay)}))
 	if how != both {

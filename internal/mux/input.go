@@ -15,25 +15,50 @@ type input struct {
 	left   uint32  // payload of the frame still to come
 	stream *Stream // whose it is; nil drops it
 	flags  uint16  // FIN and RST take effect after the payload
+
+	news []*Stream // that have received and whose readers were not woken
 }
 
-// Input takes the next bytes from the peer, however fragmented. It never waits
-// and never calls Output.TryWrite. It is called by one goroutine at a time.
+// Input is Deliver, and then Announce.
+func (m *Mux) Input(p []byte, owner *buf.Buf) error {
+	err := m.Deliver(p, owner)
+	m.Announce()
+	return err
+}
+
+// Announce wakes those who wait to read what Deliver brought. It is called by one
+// goroutine at a time, which does not call Deliver meanwhile.
+func (m *Mux) Announce() {
+	for i, s := range m.in.news {
+		s.isNews = false
+		s.r.cond.Broadcast()
+		m.in.news[i] = nil
+	}
+	m.in.news = m.in.news[:0]
+}
+
+// Deliver takes the next bytes from the peer, however fragmented. It never waits
+// and never calls Output.TryWrite. It is called by one goroutine at a time, which
+// then calls Announce: after several, if there is more to deliver at once, so that
+// readers are woken once for all of it.
 //
 // p lies in owner.B, and owner may be nil. A payload that fills owner
 // (buf.Buf.Fills) is not copied: the stream keeps owner (with Retain) until it has
-// been read. Everything else of p is free once Input returns.
+// been read. Everything else of p is free once Deliver returns.
 //
 // A *ProtocolError says that the peer broke the protocol, a *GoAwayError that
 // it gave up; after either the Mux must be closed. After Close the error is the
 // one given to Close.
-func (m *Mux) Input(p []byte, owner *buf.Buf) error {
+func (m *Mux) Deliver(p []byte, owner *buf.Buf) error {
 	in := &m.in
 	for in.err == nil && len(p) > 0 {
 		if in.left > 0 {
 			n := min(len(p), int(min(in.left, maxMaxWindow)))
 			if in.stream != nil {
-				in.stream.receive(p[:n], owner)
+				if in.stream.receive(p[:n], owner) && !in.stream.isNews {
+					in.stream.isNews = true
+					in.news = append(in.news, in.stream)
+				}
 			}
 			p, in.left = p[n:], in.left-uint32(n)
 			if in.left == 0 {

@@ -39,22 +39,23 @@ func (s *Stream) admit(length uint32) (bool, error) {
 	return s.err == nil, nil
 }
 
-// receive takes payload, which lies in owner.B.
-func (s *Stream) receive(p []byte, owner *buf.Buf) {
+// receive takes payload, which lies in owner.B. It reports whether there is news for
+// readers.
+func (s *Stream) receive(p []byte, owner *buf.Buf) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		s.unwanted()
-		return
+		return false
 	}
 	if s.err != nil {
-		return
+		return false
 	}
 	s.recv.push(p, owner)
 	s.window.coming -= len(p)
 	s.window.held += len(p)
 	s.stats.Received += uint64(len(p))
-	s.r.cond.Broadcast()
+	return true
 }
 
 // unwanted answers data that nobody will read with an RST: the first time, since

@@ -20,6 +20,7 @@ type Stream struct {
 	m        *Mux
 	id       uint32
 	incoming bool // the peer opened it
+	isNews   bool // in input.news; Deliver's and Announce's alone
 
 	// These are guarded by m.mu: what is due to be sent for the stream (see
 	// control), and its writer's place in the queue for the output (see turns).

@@ -223,7 +223,7 @@ func (s *Session) padTick() {
 }
 
 // handleCell takes the inner frames of a cell.
-func (s *Session) handleCell(p *path, packet uint64, plain []byte, b *buf.Buf) error {
+func (s *Session) handleCell(p *path, packet uint64, plain []byte, b *buf.Buf, news *news) error {
 	if len(plain) != cellSize {
 		return violation("cell of %d bytes, want %d", len(plain), cellSize)
 	}
@@ -245,7 +245,7 @@ func (s *Session) handleCell(p *path, packet uint64, plain []byte, b *buf.Buf) e
 		if n > len(rest)-innerHead || rest[innerHead] == typeCell {
 			return violation("cell with an inner frame of %d bytes, type %d", n, rest[min(innerHead, len(rest)-1)])
 		}
-		if err := s.handle(p, packet, rest[innerHead:innerHead+n], b); err != nil {
+		if err := s.handle(p, packet, rest[innerHead:innerHead+n], b, news); err != nil {
 			return err
 		}
 		kind, rest = padding.NormalReceived, rest[innerHead+n:]

@@ -55,7 +55,9 @@ func feed(s *Session, p *path, packet uint64, plain []byte) error {
 	b := buf.Get(len(plain))
 	defer b.Release()
 	copy(b.B, plain)
-	return s.handle(p, packet, b.B, b)
+	var n news
+	defer n.announce()
+	return s.handle(p, packet, b.B, b, &n)
 }
 
 func data(lane byte, offset uint64, payload ...byte) []byte {

@@ -134,8 +134,17 @@ func (l *lane) toMux(p []byte, owner *buf.Buf) {
 	if l.failed != nil {
 		return
 	}
-	if err := l.mux.Input(p, owner); err != nil {
+	if err := l.mux.Deliver(p, owner); err != nil {
 		l.failed = &ProtocolError{"streams", err}
+	}
+}
+
+// announce wakes who waits for what was delivered.
+func (l *lane) announce() {
+	l.recvMu.Lock()
+	defer l.recvMu.Unlock()
+	if l.mux != nil {
+		l.mux.Announce()
 	}
 }
 

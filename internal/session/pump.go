@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/splitmesh/splitmesh/frame"
@@ -268,10 +269,12 @@ func (p *path) collected() {
 // read is the path's reader. It takes frames until the path is dead, and never
 // waits for anything but the next byte from the network.
 func (p *path) read() {
-	in := newSource(p.conn)
+	var n news
+	in := newSource(p.conn, n.announce)
 	defer in.close()
+	defer n.announce()
 	for {
-		err := p.readFrame(in)
+		err := p.readFrame(in, &n)
 		switch {
 		case err == nil:
 			continue
@@ -283,6 +286,26 @@ func (p *path) read() {
 		}
 		return
 	}
+}
+
+// news are the lanes on which a reader has delivered something of which nobody was
+// told. It belongs to the reader.
+type news []*lane
+
+// add notes that something was delivered on l.
+func (n *news) add(l *lane) {
+	if !slices.Contains(*n, l) {
+		*n = append(*n, l)
+	}
+}
+
+// announce wakes those who wait for it, as the reader is about to wait itself.
+func (n *news) announce() {
+	for i, l := range *n {
+		l.announce()
+		(*n)[i] = nil
+	}
+	*n = (*n)[:0]
 }
 
 // blame counts a frame that was damaged or forged on its way: whoever carries the
@@ -302,7 +325,7 @@ func isProtocol(err error) bool {
 
 // readFrame reads, opens and handles one frame. A failed seal is the path's
 // fault, what an intact frame says is the peer's.
-func (p *path) readFrame(in *source) error {
+func (p *path) readFrame(in *source, n *news) error {
 	wire, owner, err := in.next(p.size)
 	if err != nil {
 		return err
@@ -312,5 +335,5 @@ func (p *path) readFrame(in *source) error {
 	if err != nil {
 		return err
 	}
-	return p.s.handle(p, packet, plain, owner)
+	return p.s.handle(p, packet, plain, owner, n)
 }

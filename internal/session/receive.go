@@ -6,8 +6,9 @@ import (
 	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
-// handle takes one opened frame, in the reader of p. plain lies in b.
-func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error {
+// handle takes one opened frame, in the reader of p. plain lies in b. What is to be
+// announced is added to n.
+func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf, n *news) error {
 	wants, payload := 0, 0 // bytes to acknowledge, bytes of a lane
 	var l *lane
 	switch plain[0] {
@@ -19,6 +20,7 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 		if l = s.laneByID(id); l == nil {
 			return violation("lane %#02x is unknown", id)
 		}
+		n.add(l)
 		if err := l.receive(offset, data, b); err != nil {
 			return err
 		}
@@ -31,6 +33,7 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 		if l = s.laneByID(id); l == nil {
 			return violation("lane %#02x is unknown", id)
 		}
+		n.add(l)
 		if err := l.receiveShard(sh, data, b); err != nil {
 			return err
 		}
@@ -49,7 +52,7 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf) error
 			return err
 		}
 	case typeCell:
-		return s.handleCell(p, packet, plain, b)
+		return s.handleCell(p, packet, plain, b, n)
 	case typePing:
 		id, err := parsePing(plain)
 		if err != nil {

@@ -17,13 +17,14 @@ type source struct {
 	plain *bufio.Reader // nil: conn hands over what it has
 	rest  []byte        // what conn gave and nobody took
 	owner *buf.Buf      // where rest lies; nil when there is none
+	waits func()        // is called before the source waits for the network
 }
 
-func newSource(conn net.Conn) *source {
+func newSource(conn net.Conn, waits func()) *source {
 	if r, ok := conn.(buf.Reader); ok {
-		return &source{conn: r}
+		return &source{conn: r, waits: waits}
 	}
-	return &source{plain: bufio.NewReaderSize(conn, 4<<10)}
+	return &source{plain: bufio.NewReaderSize(conn, 4<<10), waits: waits}
 }
 
 // next returns the next frame, whole, in memory to which the caller gets a
@@ -59,6 +60,7 @@ func (s *source) next(size func(peek []byte) (int, error)) (wire []byte, owner *
 // more takes over what conn has next; rest is empty.
 func (s *source) more() (err error) {
 	s.close()
+	s.waits()
 	s.rest, s.owner, err = s.conn.ReadBuf()
 	return err
 }
@@ -97,6 +99,9 @@ func (s *source) fill(p []byte) error {
 
 // read is next over a plain conn.
 func (s *source) read(size func([]byte) (int, error)) ([]byte, *buf.Buf, error) {
+	if s.plain.Buffered() < frame.Peek {
+		s.waits()
+	}
 	peek, err := s.plain.Peek(frame.Peek)
 	if err != nil {
 		return nil, nil, err
@@ -104,6 +109,9 @@ func (s *source) read(size func([]byte) (int, error)) ([]byte, *buf.Buf, error) 
 	n, err := size(peek)
 	if err != nil {
 		return nil, nil, err
+	}
+	if s.plain.Buffered() < n {
+		s.waits()
 	}
 	b := buf.Get(n)
 	if _, err := io.ReadFull(s.plain, b.B); err != nil {

@@ -7,9 +7,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/internal/buf"
+	"github.com/splitmesh/splitmesh/internal/mux"
 )
 
 // pieces is a conn that hands over its bytes in pieces of the given lengths.
@@ -71,7 +74,7 @@ func TestSource(t *testing.T) {
 		if round%2 == 1 {
 			conn = reads{c}
 		}
-		s := newSource(conn)
+		s := newSource(conn, func() {})
 		got := 0
 		for {
 			b, owner, err := s.next(opener.Size)
@@ -103,7 +106,7 @@ func TestSourceInPlace(t *testing.T) {
 	opener, _ := frame.NewOpener(frame.AES256GCM, &secret, 0)
 	wire, _ := sealer.Seal(nil, make([]byte, 100))
 	wire, _ = sealer.Seal(wire, make([]byte, 200))
-	s := newSource(&pieces{data: wire, cut: func() int { return len(wire) }})
+	s := newSource(&pieces{data: wire, cut: func() int { return len(wire) }}, func() {})
 	first, a, err := s.next(opener.Size)
 	if err != nil {
 		t.Fatal(err)
@@ -117,5 +120,65 @@ func TestSourceInPlace(t *testing.T) {
 	b.Release()
 	if s.owner != nil {
 		t.Error("the source keeps memory of which nothing is left")
+	}
+}
+
+// TestAnnounced: who waits to read is told of what a path brought before its reader
+// waits for more, and before it ends.
+func TestAnnounced(t *testing.T) { synctest.Test(t, testAnnounced) }
+
+func testAnnounced(t *testing.T) {
+	p := newPair(t, func(_, b *Config) { b.Grace = time.Minute })
+	ra, rb := p.results(FirstPath)
+	sealer, err := frame.NewSealer(ra.Suite, &ra.Send, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pieces [3][]byte
+	syn := [mux.HeaderSize]byte{3: 1, 7: 1, 11: 1} // data, SYN, stream 1, a byte
+	for i := range pieces {
+		plain := data(laneDefault, uint64(i*(len(syn)+1)), append(syn[:], "abc"[i])...)
+		pieces[i], _ = sealer.Seal(nil, plain)
+		syn[3] = 0
+	}
+	pieces[2] = append(pieces[2], make([]byte, 100)...) // which no frame begins with
+	feed := make(chan []byte, 2)
+	start := time.Now()
+	feed <- pieces[0]
+	if err := p.b.AddPath(&fed{newSinkConn(), feed}, rb, PathInfo{}); err != nil {
+		t.Fatal(err)
+	}
+	st := <-p.accepted
+	got := make([]byte, 3)
+	for i := range pieces {
+		read := make(chan error, 1)
+		go func() { // ends with the byte, or the session
+			_, err := io.ReadFull(st, got[i:i+1])
+			read <- err
+		}()
+		if i > 0 {
+			synctest.Wait() // until it waits
+			feed <- pieces[i]
+		}
+		if err := <-read; err != nil || got[i] != "abc"[i] || time.Since(start) > 0 {
+			t.Errorf("%q, %v, after %v", got, err, time.Since(start))
+		}
+	}
+}
+
+// fed is a conn that hands over what it is fed.
+type fed struct {
+	*sinkConn
+	feed chan []byte
+}
+
+func (c *fed) ReadBuf() ([]byte, *buf.Buf, error) {
+	select {
+	case p := <-c.feed:
+		b := buf.Get(len(p))
+		copy(b.B, p)
+		return b.B, b, nil
+	case <-c.closed:
+		return nil, nil, net.ErrClosed
 	}
 }

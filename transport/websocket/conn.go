@@ -1,23 +1,17 @@
 package websocket
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 var (
 	errPeerClosed = errors.New("the other side closed the connection")
 	errPeerSilent = errors.New("the other side answers no ping: it is gone, or the network is")
-	errText       = fmt.Errorf("protocol error: a text message came, where all are binary")
-	errTooBig     = fmt.Errorf("protocol error: a message over %d bytes came", MaxReadMessage)
 )
 
 // A conn is a WebSocket as a net.Conn.
@@ -25,12 +19,9 @@ var (
 // Every Read and Write runs in its caller's goroutine. The first thing that ends
 // the connection is its cause, which every later call reports.
 type conn struct {
-	ws   *websocket.Conn
-	link link // what is beneath ws: conn_native.go, conn_js.go
+	link *link // to the network: link_native.go, link_js.go
 
-	readMu sync.Mutex // held by the Read that is at it
-	msg    io.Reader  // what is left of the message being read, or nil
-
+	readMu  sync.Mutex // held by the Read that is at it
 	writeMu sync.Mutex // held for a whole Write, so that none tears another
 
 	reading, writing deadline
@@ -48,9 +39,8 @@ type conn struct {
 
 var _ net.Conn = (*conn)(nil)
 
-func newConn(ws *websocket.Conn, l link, interval time.Duration) *conn {
-	ws.SetReadLimit(MaxReadMessage)
-	c := &conn{ws: ws, link: l, interval: interval}
+func newConn(l *link, interval time.Duration) *conn {
+	c := &conn{link: l, interval: interval}
 	expire := func() { _ = c.end(os.ErrDeadlineExceeded, abrupt) }
 	c.reading.kill, c.writing.kill = expire, expire
 	c.mu.Lock()
@@ -69,35 +59,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	defer c.reading.end()
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	n, err := c.readMessage(p)
+	n, err := c.link.read(p)
 	if err != nil {
 		err = c.opError("read", c.fail(err))
 	}
 	return n, err
-}
-
-// readMessage reads from the current message or, at its end, from the next.
-func (c *conn) readMessage(p []byte) (int, error) {
-	for {
-		if c.msg == nil {
-			kind, msg, err := c.ws.Reader(context.Background())
-			if err != nil {
-				return 0, err
-			}
-			if kind != websocket.MessageBinary {
-				return 0, errText
-			}
-			c.msg = msg
-		}
-		n, err := c.msg.Read(p)
-		if err == io.EOF {
-			c.msg, err = nil, nil
-			if n == 0 {
-				continue
-			}
-		}
-		return n, err
-	}
 }
 
 func (c *conn) Write(p []byte) (int, error) {
@@ -109,15 +75,20 @@ func (c *conn) Write(p []byte) (int, error) {
 	defer c.writeMu.Unlock()
 	for sent := 0; sent < len(p); {
 		msg := p[sent:min(sent+MaxMessage, len(p))]
-		if err := c.link.send(c.ws, msg); err != nil {
-			if err = c.fail(err); err == io.EOF {
-				err = errPeerClosed
-			}
-			return sent, c.opError("write", err)
+		if err := c.link.send(msg); err != nil {
+			return sent, c.writeError(err)
 		}
 		sent += len(msg)
 	}
 	return len(p), nil
+}
+
+// writeError ends the connection because a Write failed, and returns its error.
+func (c *conn) writeError(err error) error {
+	if err = c.fail(err); err == io.EOF {
+		err = errPeerClosed
+	}
+	return c.opError("write", err)
 }
 
 // begin reports why an operation on size bytes cannot start. When it returns nil
@@ -145,34 +116,27 @@ func (c *conn) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: "websocket", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// fail ends the connection because of what the WebSocket said, unless it has
-// ended, and returns the cause.
-func (c *conn) fail(err error) error {
-	switch status := websocket.CloseStatus(err); {
-	case status == websocket.StatusNormalClosure, status == websocket.StatusGoingAway, status == websocket.StatusNoStatusRcvd:
-		return c.end(io.EOF, abrupt) // it has been answered
-	case status != -1:
-		return c.end(fmt.Errorf("%w: %w", errPeerClosed, err), abrupt)
-	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return c.end(io.EOF, abrupt)
-	case errors.Is(err, errText):
-		return c.end(errText, websocket.StatusUnsupportedData)
-	case errors.Is(err, websocket.ErrMessageTooBig):
-		return c.end(errTooBig, websocket.StatusMessageTooBig)
-	case errors.Is(err, net.ErrClosed): // not by us, or there would be a cause
-		return c.end(errPeerClosed, abrupt)
-	default:
-		return c.end(err, websocket.StatusProtocolError)
-	}
-}
+// fail ends the connection because of what the link said, unless it has ended,
+// and returns the cause.
+func (c *conn) fail(err error) error { return c.end(failure(err)) }
 
-// abrupt stands for the status of an end of which the other side is not told.
-const abrupt websocket.StatusCode = 0
+// A status is what a close frame says, RFC 6455 §7.4.1.
+type status uint16
+
+const (
+	abrupt              status = 0 // of an end of which the other side is not told
+	statusNormal        status = 1000
+	statusGoingAway     status = 1001
+	statusProtocolError status = 1002
+	statusUnsupported   status = 1003
+	statusNone          status = 1005 // of a close frame without one
+	statusTooBig        status = 1009
+)
 
 // end ends the connection for the given cause, telling the other side the status,
 // and returns the cause, which is an earlier one's if there was one. It waits for
 // the network 250 ms at most.
-func (c *conn) end(cause error, status websocket.StatusCode) error {
+func (c *conn) end(cause error, status status) error {
 	c.mu.Lock()
 	if c.cause != nil {
 		cause = c.cause
@@ -182,7 +146,7 @@ func (c *conn) end(cause error, status websocket.StatusCode) error {
 	c.cause = cause
 	c.pinger.Stop()
 	c.mu.Unlock()
-	c.link.shut(c.ws, status)
+	c.link.shut(status)
 	return cause
 }
 
@@ -199,7 +163,7 @@ func (c *conn) Close() error {
 	if again {
 		return c.opError("close", net.ErrClosed)
 	}
-	_ = c.end(net.ErrClosed, websocket.StatusNormalClosure)
+	_ = c.end(net.ErrClosed, statusNormal)
 	c.reading.set(time.Time{}) // stops the timers
 	c.writing.set(time.Time{})
 	return nil

@@ -19,7 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coder/websocket"
+	"github.com/splitmesh/splitmesh/internal/buf"
 )
 
 // A pipeWriter is a ResponseWriter whose connection is a pipe.
@@ -90,12 +90,14 @@ func readFrame(t *testing.T, r io.Reader) (first byte, payload string) {
 }
 
 const (
-	more   = 0x00 // continuation, not the last
-	last   = 0x80 // continuation, the last
-	begin  = 0x02 // binary, not the last
-	text   = 0x81
-	binMsg = 0x82
-	pong   = 0x8a
+	more     = 0x00 // continuation, not the last
+	last     = 0x80 // continuation, the last
+	begin    = 0x02 // binary, not the last
+	text     = 0x81
+	binMsg   = 0x82
+	closeMsg = 0x88
+	pingMsg  = 0x89
+	pong     = 0x8a
 )
 
 func TestOneWriteIsOneMessage(t *testing.T) {
@@ -130,26 +132,19 @@ func TestOneWriteIsOneMessage(t *testing.T) {
 	}
 }
 
-// A message is one write to the socket, whatever the library makes of it.
+// A message that fits a Buf is one write to the socket, either way of writing it.
 func TestOneMessageIsOneWrite(t *testing.T) {
-	counts := &countingConn{}
-	w := newLink(counts, counts, false)
-	w.mu.Lock()
-	w.corked = true
-	w.mu.Unlock()
-	for range 10 {
-		w.Write(make([]byte, 4096))
-	}
-	w.ping()
-	if counts.writes != 0 {
-		t.Errorf("%d writes before the message was complete", counts.writes)
-	}
-	w.mu.Lock()
-	w.corked = false
-	w.append(w.later)
-	w.mu.Unlock()
-	if err := w.writeOut(false); err != nil || counts.writes != 1 || counts.bytes != 10*4096+2 {
-		t.Errorf("%d bytes in %d writes, %v; want 40962 in 1", counts.bytes, counts.writes, err)
+	for _, client := range []bool{true, false} {
+		counts := &countingConn{}
+		c := newConn(newLink(counts, counts, nil, client), time.Hour)
+		defer c.Close()
+		h := header{masked: client, length: 32 << 10}
+		if _, err := c.Write(make([]byte, 32<<10)); err != nil || counts.writes != 1 || counts.bytes != 32<<10+h.size() {
+			t.Errorf("Write: %d bytes in %d writes, %v", counts.bytes, counts.writes, err)
+		}
+		if err := c.WriteBuf(buf.Get(c.Headroom()+32<<10), false); err != nil || counts.writes != 2 || counts.bytes != 2*(32<<10+h.size()) {
+			t.Errorf("then WriteBuf: %d bytes in %d writes, %v", counts.bytes, counts.writes, err)
+		}
 	}
 }
 
@@ -163,6 +158,9 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	c.bytes += len(p)
 	return len(p), nil
 }
+
+func (c *countingConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *countingConn) Close() error                     { return nil }
 
 func TestReadAcrossMessages(t *testing.T) {
 	c, peer := servePipe(t, time.Hour)
@@ -187,17 +185,17 @@ func TestProtocolErrors(t *testing.T) {
 		name   string
 		sends  []byte
 		says   string
-		status websocket.StatusCode // 0: none is sent
+		status status
 	}{
-		{"text", frame(text, "hello"), "text message", websocket.StatusUnsupportedData},
-		{"too big", frame(binMsg, strings.Repeat("x", MaxReadMessage+1)), "over 262144 bytes", websocket.StatusMessageTooBig},
+		{"text", frame(text, "hello"), "text message", statusUnsupported},
+		{"too big", frame(binMsg, strings.Repeat("x", MaxReadMessage+1)), "over 262144 bytes", statusTooBig},
 		{"too big in fragments", append(append(frame(begin, strings.Repeat("x", MaxReadMessage)), frame(more, "y")...), frame(last, "z")...),
-			"over 262144 bytes", websocket.StatusMessageTooBig},
-		{"reserved bit", frame(binMsg|0x40, "x"), "rsv", websocket.StatusProtocolError},
-		{"unknown opcode", frame(0x83, "x"), "opcode", websocket.StatusProtocolError},
-		{"continues nothing", frame(last, "x"), "continuation", websocket.StatusProtocolError},
-		{"unmasked", []byte{binMsg, 1, 'x'}, "unmasked", websocket.StatusProtocolError},
-		{"error status", frame(opClose, "\x03\xf3oops"), "oops", websocket.StatusInternalError},
+			"over 262144 bytes", statusTooBig},
+		{"reserved bit", frame(binMsg|0x40, "x"), "rsv", statusProtocolError},
+		{"unknown opcode", frame(0x83, "x"), "opcode", statusProtocolError},
+		{"continues nothing", frame(last, "x"), "continuation", statusProtocolError},
+		{"unmasked", []byte{binMsg, 1, 'x'}, "unmasked", statusProtocolError},
+		{"error status", frame(closeMsg, "\x03\xf3oops"), "oops", status(1011)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, peer := servePipe(t, time.Hour)
@@ -208,7 +206,7 @@ func TestProtocolErrors(t *testing.T) {
 				ended <- err
 			}()
 			first, payload := readFrame(t, peer)
-			if first != opClose || binary.BigEndian.Uint16([]byte(payload)) != uint16(tt.status) {
+			if first != closeMsg || binary.BigEndian.Uint16([]byte(payload)) != uint16(tt.status) {
 				t.Errorf("got frame %#x with % x, want a close with %d", first, payload, tt.status)
 			}
 			err := <-ended
@@ -224,9 +222,9 @@ func TestProtocolErrors(t *testing.T) {
 
 func TestPeerCloses(t *testing.T) {
 	for name, leave := range map[string]func(net.Conn){
-		"normally":       func(p net.Conn) { p.Write(frame(opClose, "\x03\xe8")) },
-		"going away":     func(p net.Conn) { p.Write(frame(opClose, "\x03\xe9")) },
-		"without status": func(p net.Conn) { p.Write(frame(opClose, "")) },
+		"normally":       func(p net.Conn) { p.Write(frame(closeMsg, "\x03\xe8")) },
+		"going away":     func(p net.Conn) { p.Write(frame(closeMsg, "\x03\xe9")) },
+		"without status": func(p net.Conn) { p.Write(frame(closeMsg, "")) },
 		"hanging up":     func(p net.Conn) { p.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,7 +296,7 @@ func TestPingDuringAStalledWrite(t *testing.T) {
 			}
 			exchange := func(ping, data string) {
 				wg.Go(func() {
-					peer.Write(frame(opPing, ping))
+					peer.Write(frame(pingMsg, ping))
 					peer.Write(frame(binMsg, data))
 				})
 				got := make([]byte, len(data))
@@ -334,7 +332,7 @@ func TestPingFlood(t *testing.T) {
 		c, peer := servePipe(t, time.Hour)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			for ping := frame(opPing, strings.Repeat("x", 125)); ; {
+			for ping := frame(pingMsg, strings.Repeat("x", 125)); ; {
 				if _, err := peer.Write(ping); err != nil {
 					return
 				}
@@ -417,7 +415,7 @@ func TestPings(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				for range 100 {
-					if first, payload := readFrame(t, peer); first != opPing {
+					if first, payload := readFrame(t, peer); first != pingMsg {
 						t.Errorf("frame %#x; want a ping", first)
 					} else {
 						peer.Write(frame(pong, payload))

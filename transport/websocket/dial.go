@@ -15,7 +15,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/coder/websocket"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/transport"
@@ -57,28 +56,52 @@ func (t *Transport) dial(ctx context.Context, tgt target, opening []byte) (net.C
 	}
 	stop := context.AfterFunc(ctx, d.giveUp)
 	defer stop()
-	header := t.Header.Clone()
-	if header == nil {
-		header = http.Header{}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
 	}
-	header.Set("Authorization", bearer+" "+encodeOpening(opening))
-	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
-		HTTPClient: &http.Client{
-			Transport:     rt,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		HTTPHeader:      header,
-		Host:            t.Host,
-		CompressionMode: websocket.CompressionDisabled,
-	})
-	if err == nil {
-		return newConn(ws, rt.link, orDefault(t.PingInterval, DefaultPingInterval)), nil
+	if t.Header != nil {
+		req.Header = t.Header.Clone()
 	}
-	d.giveUp()
-	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+	if t.Host != "" {
+		req.Host = t.Host
+	}
+	req.Header.Set("Authorization", bearer+" "+encodeOpening(opening))
+	l, err := d.upgrade(rt, req)
+	if err != nil {
+		d.giveUp()
+		return nil, err
+	}
+	return newConn(l, orDefault(t.PingInterval, DefaultPingInterval)), nil
+}
+
+// upgrade sends req, and returns what the connection has become.
+func (d *dialer) upgrade(rt *http.Transport, req *http.Request) (*link, error) {
+	key := askUpgrade(req.Header)
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		d.giveUp() // no use in reading on
+		resp.Body.Close()
 		return nil, fmt.Errorf("%w: the answer was %d %s", transport.ErrRefused, resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
-	return nil, err
+	body, ok := resp.Body.(io.ReadWriter)
+	if !ok { // net/http promises it
+		return nil, fmt.Errorf("the upgraded connection is a %T, which cannot be written to", resp.Body)
+	}
+	if err := checkUpgrade(resp.Header, key); err != nil {
+		return nil, err
+	}
+	if !d.bare {
+		return newLink(d.socket.Conn, body, nil, true), nil
+	}
+	early, err := d.socket.drain(body)
+	if err != nil {
+		return nil, err
+	}
+	return newLink(d.socket.Conn, d.socket.Conn, early, true), nil
 }
 
 // A dialer makes the one connection of one dial.
@@ -87,10 +110,11 @@ type dialer struct {
 	target
 	// ctx is the dial's. net/http goes on with a connection whose request was
 	// given up, for others to use, and calls connect with another one.
-	ctx context.Context
+	ctx  context.Context
+	bare bool // HTTP goes over the socket itself, without TLS to the server or to a proxy
 
 	mu      sync.Mutex
-	socket  net.Conn // what connect returned last
+	socket  *tap // what connect returned last
 	givenUp bool
 }
 
@@ -113,8 +137,8 @@ func (d *dialer) connect(_ context.Context, network, address string) (net.Conn, 
 		c.Close()
 		return nil, net.ErrClosed
 	}
-	d.socket = c
-	return c, nil
+	d.socket = &tap{Conn: c}
+	return d.socket, nil
 }
 
 // giveUp ends whatever still goes on.
@@ -129,7 +153,7 @@ func (d *dialer) giveUp() {
 
 // roundTripper sends the upgrade request over a connection of its own, through
 // the proxy that is set for u.
-func (d *dialer) roundTripper(u *url.URL) (*upgrader, error) {
+func (d *dialer) roundTripper(u *url.URL) (*http.Transport, error) {
 	choose := d.Proxy
 	if choose == nil {
 		choose = http.ProxyFromEnvironment
@@ -159,7 +183,8 @@ func (d *dialer) roundTripper(u *url.URL) (*upgrader, error) {
 	default:
 		return nil, fmt.Errorf("proxy %s: the scheme %q is not supported: use http, https or socks5", proxy.Host, proxy.Scheme)
 	}
-	return &upgrader{rt: rt, dialer: d}, nil
+	d.bare = !d.tls && (proxy == nil || proxy.Scheme != "https")
+	return rt, nil
 }
 
 func (d *dialer) clientTLS() *tls.Config {
@@ -169,29 +194,6 @@ func (d *dialer) clientTLS() *tls.Config {
 	}
 	cfg.ServerName = orDefault(d.ServerName, orDefault(d.sni, cfg.ServerName))
 	return cfg // net/http offers no protocol but HTTP/1.1 with an upgrade
-}
-
-// An upgrader puts a link between the WebSocket and the response's body, which
-// is the connection once it is upgraded.
-type upgrader struct {
-	rt     *http.Transport
-	dialer *dialer
-	link   link
-}
-
-func (u *upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := u.rt.RoundTrip(req)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		return resp, err
-	}
-	rw, ok := resp.Body.(io.ReadWriter)
-	if !ok { // net/http promises it
-		resp.Body.Close()
-		return nil, fmt.Errorf("the upgraded connection is a %T, which cannot be written to", resp.Body)
-	}
-	u.link = newLink(u.dialer.socket, rw, true)
-	resp.Body = u.link
-	return resp, nil
 }
 
 // explain puts what to do before an error that a person may see.

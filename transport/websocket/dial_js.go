@@ -32,7 +32,7 @@ func (t *Transport) Dial(ctx context.Context, addr multiaddr.Multiaddr, opening 
 	if err != nil {
 		return nil, fmt.Errorf("websocket: dial %v: the browser's console may say more: %w", addr, err)
 	}
-	return newConn(ws, link{urlAddr(u)}, orDefault(t.PingInterval, DefaultPingInterval)), nil
+	return newConn(newLink(ws, u), orDefault(t.PingInterval, DefaultPingInterval)), nil
 }
 
 // Listen fails with [transport.ErrUnsupported]: a browser cannot.

@@ -3,16 +3,12 @@
 package websocket
 
 import (
-	"bufio"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-
-	"github.com/coder/websocket"
 
 	"github.com/splitmesh/splitmesh/transport"
 )
@@ -52,22 +48,30 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // upgrade returns nil when the client is gone. It is not a *conn then either.
 func (h *handler) upgrade(w http.ResponseWriter, hj http.Hijacker, r *http.Request) net.Conn {
-	hw := &hijackWriter{ResponseWriter: w, hijacker: hj}
-	ws, err := websocket.Accept(hw, r, &websocket.AcceptOptions{
-		Subprotocols: []string{subprotocol},
-		// The Origin check keeps other sites from using a visitor's cookies. Ours
-		// is the opening, which no other site has.
-		InsecureSkipVerify: true,
-		CompressionMode:    websocket.CompressionDisabled,
-	})
+	answerUpgrade(w.Header(), r)
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	if gin, ok := w.(interface{ WriteHeaderNow() }); ok { // it would wait for a body
+		gin.WriteHeaderNow()
+	}
+	socket, brw, err := hj.Hijack() // the answer is on its way
 	if err != nil {
 		return nil
 	}
-	if hw.evicted {
-		_ = ws.CloseNow() // its connection is gone already
+	rw, evicted := io.ReadWriter(socket), false
+	if a, ok := socket.(*arrival); ok {
+		var in bool
+		rw, in = a.admitted()
+		socket, evicted = a.socket, !in
+	} else if tc, ok := socket.(*tls.Conn); ok {
+		socket = tc.NetConn()
+	}
+	// Of the server's buffers we keep what came after the request, not the memory.
+	early, err := brw.Reader.Peek(brw.Reader.Buffered())
+	if evicted || err != nil || len(early) > maxPiece {
+		socket.Close()
 		return nil
 	}
-	return newConn(ws, hw.link, orDefault(h.transport.PingInterval, DefaultPingInterval))
+	return newConn(newLink(socket, rw, early, false), orDefault(h.transport.PingInterval, DefaultPingInterval))
 }
 
 // openingOf finds the opening in a request's header.
@@ -105,39 +109,6 @@ func decodeOpening(s string) ([]byte, error) {
 	return opening, nil
 }
 
-// tokens splits header values at their commas.
-func tokens(values []string) []string {
-	var all []string
-	for _, v := range values {
-		for t := range strings.SplitSeq(v, ",") {
-			all = append(all, strings.TrimSpace(t))
-		}
-	}
-	return all
-}
-
-// isUpgrade reports whether r is what RFC 6455 §4.2.1 asks of a client. It is as
-// strict as the library, which would answer a lesser one itself.
-func isUpgrade(r *http.Request) bool {
-	has := func(name, token string) bool {
-		for _, t := range tokens(r.Header[name]) {
-			if strings.EqualFold(t, token) {
-				return true
-			}
-		}
-		return false
-	}
-	key := r.Header["Sec-Websocket-Key"]
-	if len(key) != 1 {
-		return false
-	}
-	nonce, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key[0]))
-	return err == nil && len(nonce) == 16 &&
-		r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
-		has("Connection", "upgrade") && has("Upgrade", "websocket") &&
-		r.Header.Get("Sec-Websocket-Version") == "13"
-}
-
 // hijacker looks for one beneath the wrappers that middlewares put around a
 // ResponseWriter.
 func hijacker(w http.ResponseWriter) (http.Hijacker, bool) {
@@ -151,31 +122,4 @@ func hijacker(w http.ResponseWriter) (http.Hijacker, bool) {
 			return nil, false
 		}
 	}
-}
-
-// A hijackWriter puts a link between the WebSocket and what it hijacks.
-type hijackWriter struct {
-	http.ResponseWriter
-	hijacker http.Hijacker
-	link     link
-	evicted  bool // the listener has closed it meanwhile
-}
-
-func (w *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, brw, err := w.hijacker.Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	rw, socket := io.ReadWriter(conn), conn
-	if a, ok := conn.(*arrival); ok {
-		var in bool
-		rw, in = a.admitted()
-		socket, w.evicted = a.socket, !in
-	} else if tc, ok := conn.(*tls.Conn); ok {
-		socket = tc.NetConn()
-	}
-	w.link = newLink(socket, rw, false)
-	// The link puts messages together: the library's own buffer has to hold a
-	// control frame only.
-	return w.link, bufio.NewReadWriter(brw.Reader, bufio.NewWriterSize(w.link, 256)), nil
 }

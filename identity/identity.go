@@ -48,12 +48,15 @@ type ID [Size]byte
 // point ([ErrNotOnCurve]) or encode one in a second way ([ErrNotCanonical]), a point of order 8 or less, for which
 // signatures and key agreements can be forged ([ErrLowOrder]), and any other point outside the prime-order subgroup
 // ([ErrMixedOrder]), which no seed leads to and which would give one X25519 agreement several names. The last check is
-// a scalar multiplication, about 40 µs.
+// a scalar multiplication, about 40 µs, the first time.
 func NewID(publicKey []byte) (ID, error) {
 	if len(publicKey) != Size {
 		return ID{}, &IDError{Input: clip(publicKey), Err: ErrLength}
 	}
 	id := ID(publicKey)
+	if recall(&id) != nil {
+		return id, nil
+	}
 	p, err := id.point()
 	if err == nil && !inPrimeSubgroup(p) {
 		err = ErrMixedOrder
@@ -61,6 +64,7 @@ func NewID(publicKey []byte) (ID, error) {
 	if err != nil {
 		return ID{}, &IDError{Input: clip(publicKey), Err: err}
 	}
+	place(&id).Store(&checked{id, [32]byte(p.BytesMontgomery())})
 	return id, nil
 }
 
@@ -106,6 +110,9 @@ func (id ID) Compare(other ID) int { return bytes.Compare(id[:], other[:]) }
 // [Key.X25519]. A key and its negation share it, so it does not name an ID by itself.
 // For an ID that [NewID] refuses for its point it returns zeros, with which every X25519 agreement fails.
 func (id ID) X25519() [32]byte {
+	if c := recall(&id); c != nil {
+		return c.x25519
+	}
 	p, err := id.point()
 	if err != nil {
 		return [32]byte{}

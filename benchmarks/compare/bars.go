@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 )
 
 // A bar is what a figure, or a ratio of two, has to reach.
@@ -59,16 +60,15 @@ func value(name string, of subject, most bool, want float64) bar {
 	return bar{name: name, over: of, most: most, want: want}
 }
 
-// needed says whether a bar is about p.
+// needs says whether the bar is about p.
+func (b *bar) needs(p pairing) bool {
+	is := func(of *subject) bool { return of != nil && of.kase == p.kase.name && of.system == p.system.name }
+	return is(&b.over) || is(b.by)
+}
+
+// needed says whether any bar is about p.
 func needed(p pairing) bool {
-	for _, b := range bars {
-		for _, of := range []*subject{&b.over, b.by} {
-			if of != nil && of.kase == p.kase.name && of.system == p.system.name {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(bars, func(b bar) bool { return b.needs(p) })
 }
 
 // of computes the bar's figure; there is none when something was not sampled.
@@ -84,6 +84,11 @@ func (b *bar) of(sum summary) (x float64, ok bool) {
 	return over.Median / by.Median, true
 }
 
+// noisy says that the bar's figure comes from samples that were disturbed.
+func (b *bar) noisy(sum summary) bool {
+	return sum[b.over].Noisy || b.by != nil && sum[*b.by].Noisy
+}
+
 func reaches(x, want float64, most bool) bool {
 	if most {
 		return x <= want
@@ -92,7 +97,7 @@ func reaches(x, want float64, most bool) bool {
 }
 
 // line is what is printed of the bar.
-func (b *bar) line(x float64) string {
+func (b *bar) line(x float64, noisy bool) string {
 	kind, sign, verdict := "ratio", "≥", "ok"
 	if b.by == nil {
 		kind = "value"
@@ -102,6 +107,9 @@ func (b *bar) line(x float64) string {
 	}
 	if !reaches(x, b.want, b.most) {
 		verdict = "SHORT"
+	}
+	if noisy {
+		verdict += " noisy"
 	}
 	return fmt.Sprintf("%s %s = %.3g (bar %s %g) %s", kind, b.name, x, sign, b.want, verdict)
 }
@@ -150,9 +158,9 @@ func barNamed(name string) *bar {
 	return nil
 }
 
-// broken says which floors a run fell through. What was not measured fell
-// through too, unless only some things were asked for.
-func (f floors) broken(sum summary, some bool) (lines []string) {
+// broken says which floors a run fell through, and what they are of. What was not
+// measured fell through too, unless only some things were asked for.
+func (f floors) broken(sum summary, some bool) (lines []string, of []*bar) {
 	for _, name := range byName(f) {
 		b := barNamed(name)
 		side := "under"
@@ -161,10 +169,10 @@ func (f floors) broken(sum summary, some bool) (lines []string) {
 		}
 		switch x, ok := b.of(sum); {
 		case !ok && !some:
-			lines = append(lines, fmt.Sprintf("%s was not measured", name))
+			lines, of = append(lines, name+" was not measured"), append(of, b)
 		case ok && !reaches(x, f[name], b.most):
-			lines = append(lines, fmt.Sprintf("%s = %.3g is %s its floor of %g", name, x, side, f[name]))
+			lines, of = append(lines, fmt.Sprintf("%s = %.3g is %s its floor of %g", name, x, side, f[name])), append(of, b)
 		}
 	}
-	return lines
+	return lines, of
 }

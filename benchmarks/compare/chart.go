@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"image/color"
-	"os"
-	"path/filepath"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -31,10 +29,7 @@ func writeChart(file string, m machine, sum summary) error {
 	if err != nil || svg == nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(file, svg, 0o644)
+	return writeFile(file, svg)
 }
 
 // chart returns an SVG file, nil when there is nothing to draw.

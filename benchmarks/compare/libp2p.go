@@ -58,6 +58,7 @@ type libp2pWorld struct {
 	listen  string
 	relayed bool
 	server  peer.AddrInfo // as diallers know it
+	at      string        // where first is for them
 	first   host.Host     // that diallers connect to: the server, or the relay
 
 	mu    sync.Mutex // guards the rest
@@ -126,6 +127,7 @@ func (lp *libp2pWorld) start(ctx context.Context, at gateway) error {
 	if err != nil {
 		return err
 	}
+	lp.at = addr.String()
 	if lp.relayed {
 		addr = addr.Encapsulate(multiaddr.StringCast("/p2p/" + lp.first.ID().String() + "/p2p-circuit"))
 	}
@@ -143,8 +145,10 @@ func (lp *libp2pWorld) client(context.Context) (client, error) {
 	return client{
 		open: func(ctx context.Context) (stream, error) { return lp.open(ctx, h) },
 		close: func() {
-			h.Network().ClosePeer(lp.server.ID)
-			h.Network().ClosePeer(lp.first.ID())
+			for _, id := range []peer.ID{lp.server.ID, lp.first.ID()} {
+				_ = h.Network().ClosePeer(id)
+				h.Peerstore().ClearAddrs(id) // they told others, that no link is before
+			}
 			lp.mu.Lock()
 			defer lp.mu.Unlock()
 			lp.idle = append(lp.idle, h)
@@ -174,12 +178,25 @@ func (lp *libp2pWorld) open(ctx context.Context, h host.Host) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	remote := s.Conn().RemoteMultiaddr().String()
-	if strings.Contains(remote, "p2p-circuit") != lp.relayed || strings.Contains(remote, "/ws") != strings.Contains(lp.listen, "/ws") {
-		s.Reset()
-		return nil, fmt.Errorf("the stream goes to %s: not what is to be measured", remote)
+	if err := lp.check(h, s.Conn()); err != nil {
+		_ = s.Reset()
+		return nil, err
 	}
 	return s, nil
+}
+
+// check fails when a connection goes another way than the system's name says.
+func (lp *libp2pWorld) check(h host.Host, c network.Conn) error {
+	remote := c.RemoteMultiaddr().String()
+	if strings.Contains(remote, "p2p-circuit") != lp.relayed {
+		return fmt.Errorf("the connection is to %s", remote)
+	}
+	for _, c := range h.Network().ConnsToPeer(lp.first.ID()) {
+		if to := c.RemoteMultiaddr().String(); to != lp.at {
+			return fmt.Errorf("the connection is to %s, not to %s", to, lp.at)
+		}
+	}
+	return nil
 }
 
 func (lp *libp2pWorld) close() {

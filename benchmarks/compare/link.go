@@ -59,7 +59,7 @@ func (l link) carry(near net.Conn, hostport string, shared *emulated.Link) {
 	done := make(chan struct{}, 2)
 	copying := func(to, from net.Conn) {
 		// Not io.Copy on the socket itself: that would splice.
-		io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, 64<<10))
+		_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, 64<<10))
 		done <- struct{}{}
 	}
 	go copying(far, near)

@@ -138,10 +138,12 @@ func compare(ctx context.Context, o options, out, progress io.Writer) error {
 	}
 	here := thisMachine(time.Now())
 	r.all(ctx)
+	r.secondThoughts(ctx, under, o.only != nil)
+	err := r.report(o, under, here, missing, out)
 	if ctx.Err() != nil {
-		fmt.Fprintln(progress, "interrupted: what follows is of the samples taken so far")
+		err = errors.Join(errors.New("interrupted: what is printed is of the samples taken before"), err)
 	}
-	return r.report(o, under, here, missing, out)
+	return err
 }
 
 // possible leaves out the systems that can't run here.
@@ -173,7 +175,7 @@ func (r *run) report(o options, under floors, here machine, missing map[string]s
 			noisy++
 		}
 	}
-	fmt.Fprintf(out, "\n%d samples, of which %d failed and %d are noisy: others used over %.0f %% of the machine, at each try\n",
+	fmt.Fprintf(out, "\n%d samples. %d failed; %d are noisy, others having used over %.0f %% of the machine at each try: they count only where there are no others\n",
 		len(r.samples), failed, noisy, 100*tooMuch)
 	name := "compare"
 	if o.quick {
@@ -188,7 +190,8 @@ func (r *run) report(o options, under floors, here machine, missing map[string]s
 	if failed > 0 {
 		errs = append(errs, fmt.Errorf("%d samples failed", failed))
 	}
-	for _, line := range under.broken(sum, o.only != nil) {
+	fallen, _ := under.broken(sum, o.only != nil)
+	for _, line := range fallen {
 		errs = append(errs, errors.New(line))
 	}
 	return errors.Join(errs...)

@@ -97,13 +97,13 @@ func startWS(_ context.Context, at gateway) (*world, error) {
 		c.SetReadLimit(-1)
 		w.deliver(websocket.NetConn(life, c, websocket.MessageBinary))
 	})}
-	go srv.Serve(l) // ends with the world
+	go func() { _ = srv.Serve(l) }() // ends with the world
 	w.onClose(func() { end(); srv.Close() })
 	addr, err := at(l.Addr().String())
 	w.client = func(context.Context) (client, error) {
 		return client{
 			open: func(ctx context.Context) (stream, error) {
-				c, _, err := websocket.Dial(ctx, "ws://"+addr, nil)
+				c, _, err := websocket.Dial(ctx, "ws://"+addr, nil) //nolint:bodyclose // it is closed by Dial
 				if err != nil {
 					return nil, err
 				}

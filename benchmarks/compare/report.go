@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -55,10 +57,20 @@ func (r *record) write(file string) error {
 	if err != nil {
 		return err
 	}
+	return writeFile(file, append(text, '\n'))
+}
+
+// writeFile writes a file for others to read, and makes its directory.
+func writeFile(file string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 // printTable prints for each case its systems, each figure as the median and
@@ -78,7 +90,7 @@ func printTable(out io.Writer, ps []pairing, sum summary) {
 func printCase(out io.Writer, k *kase, of []*system, sum summary) {
 	shown := columns(k, of, sum)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\t%s\tmin\tmax\t%s\tnoisy\t\n", k.unit, strings.Join(shown, "\t"))
+	fmt.Fprintf(t, "\t%s\tmin\tmax\t%s\tsamples\t\n", k.unit, strings.Join(shown, "\t"))
 	for _, s := range of {
 		main, ok := sum[subject{k.name, s.name, k.unit}]
 		if !ok {
@@ -93,7 +105,11 @@ func printCase(out io.Writer, k *kase, of []*system, sum summary) {
 			}
 			row = append(row, text)
 		}
-		row = append(row, fmt.Sprintf("%d of %d", main.Noisy, main.N))
+		of := strconv.Itoa(main.N)
+		if main.Noisy {
+			of += " noisy"
+		}
+		row = append(row, of)
 		fmt.Fprintf(t, "%s\t\n", strings.Join(row, "\t"))
 	}
 	t.Flush()
@@ -122,7 +138,7 @@ func printBars(out io.Writer, sum summary, some bool) map[string]float64 {
 		switch {
 		case ok:
 			found[b.name] = x
-			fmt.Fprintln(out, b.line(x))
+			fmt.Fprintln(out, b.line(x, b.noisy(sum)))
 		case !some:
 			fmt.Fprintf(out, "ratio %s was not measured SHORT\n", b.name)
 		}

@@ -56,6 +56,28 @@ func (r *run) all(ctx context.Context) {
 	}
 }
 
+// secondThoughts samples what fell through its floor again, twice: a machine has
+// bad moments, and code that broke stays broken.
+func (r *run) secondThoughts(ctx context.Context, under floors, some bool) {
+	for i := range 2 {
+		_, fallen := under.broken(summarise(r.samples), some)
+		if len(fallen) == 0 || ctx.Err() != nil {
+			return
+		}
+		for _, p := range r.pairings {
+			if ctx.Err() == nil && slices.ContainsFunc(fallen, func(b *bar) bool { return b.needs(p) }) {
+				s, retaken := r.quiet(ctx, p)
+				if ctx.Err() != nil {
+					return
+				}
+				s.Round = r.rounds + i
+				r.samples = append(r.samples, s)
+				fmt.Fprintf(r.progress, "[again] %v: %s%s\n", p, s.result(p.kase), retaken)
+			}
+		}
+	}
+}
+
 // inRound is what the round samples: case by case, and the systems of each in
 // an order that alternates.
 func (r *run) inRound(round int) (ps []pairing) {

@@ -38,7 +38,7 @@ const (
 	// tooMuch of the machine used by others spoils a sample.
 	tooMuch = 0.10
 	// longest is when a sample is given up.
-	longest = 2 * time.Minute
+	longest = time.Minute
 )
 
 // serveSample carries out an order, given as JSON, and prints the figures.

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
+	"github.com/splitmesh/splitmesh/frame"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/splitter"
@@ -29,7 +32,7 @@ const (
 // machine has no AES, which GODEBUG says for all of splitmesh-ws-chacha's process.
 var splitmeshSystems = []system{
 	ours("splitmesh-ws", "direct", meshWay{listen: overWS}),
-	ours("splitmesh-ws-chacha", "direct, ChaCha20-Poly1305 on both sides", meshWay{listen: overWS}, "GODEBUG=cpu.aes=off"),
+	ours("splitmesh-ws-chacha", "direct, ChaCha20-Poly1305 on both sides", meshWay{listen: overWS, chacha: true}, "GODEBUG=cpu.aes=off"),
 	ours("splitmesh-tcp", "direct", meshWay{listen: overTCP}),
 	ours("splitmesh-wss", "direct, TLS 1.3 below", meshWay{listen: overWSS}),
 	ours("splitmesh-relay1-ws", "one relay", meshWay{listen: overWS, relays: 1}),
@@ -45,6 +48,7 @@ type meshWay struct {
 	listen string // the server's address, or the relays' when there are any
 	relays int
 	split  splitter.Policy
+	chacha bool // whether there had better be no AES
 }
 
 func ours(name, about string, way meshWay, env ...string) system {
@@ -52,6 +56,9 @@ func ours(name, about string, way meshWay, env ...string) system {
 }
 
 func (m meshWay) start(ctx context.Context, at gateway) (_ *world, err error) {
+	if m.chacha && frame.HasAES() {
+		return nil, errors.New("AES is there, and would be taken")
+	}
 	mw := &meshWorld{way: m, w: newWorld()}
 	mw.w.client = mw.client
 	defer func() {
@@ -160,6 +167,9 @@ func (mw *meshWorld) check(ctx context.Context, c *mesh.Conn) error {
 			}
 		}
 		if len(paths) == want && len(relayed) == mw.way.relays {
+			if at := mw.boot[0].String(); want == 1 && mw.way.relays == 0 && !strings.HasPrefix(at, paths[0].Remote) {
+				return fmt.Errorf("the path leads to %s, not to %s", paths[0].Remote, at)
+			}
 			return nil
 		}
 		if len(paths) > want || len(relayed) > mw.way.relays || ctx.Err() != nil {

@@ -27,7 +27,7 @@ type spread struct {
 	Median float64 `json:"median"`
 	Max    float64 `json:"max"`
 	N      int     `json:"n"`
-	Noisy  int     `json:"noisy,omitempty"`
+	Noisy  bool    `json:"noisy,omitempty"` // there were no samples but noisy ones
 }
 
 // spreadOf sums up one figure of samples.
@@ -45,23 +45,29 @@ type subject struct{ kase, system, unit string }
 // summary has the spread of all figures that were sampled.
 type summary map[subject]spread
 
+// summarise leaves noisy samples out, but where there are no others.
 func summarise(samples []sample) summary {
-	values := make(map[subject][]float64)
-	noisy := make(map[subject]int)
+	quiet, noisy := make(map[subject][]float64), make(map[subject][]float64)
 	for _, s := range samples {
+		into := quiet
+		if s.Noisy {
+			into = noisy
+		}
 		for unit, v := range s.Figures {
 			of := subject{s.Case, s.System, unit}
-			values[of] = append(values[of], v)
-			if s.Noisy {
-				noisy[of]++
-			}
+			into[of] = append(into[of], v)
 		}
 	}
-	sum := make(summary, len(values))
-	for of, v := range values {
-		s := spreadOf(v)
-		s.Noisy = noisy[of]
-		sum[of] = s
+	sum := make(summary, len(quiet))
+	for of, v := range quiet {
+		sum[of] = spreadOf(v)
+	}
+	for of, v := range noisy {
+		if _, ok := quiet[of]; !ok {
+			s := spreadOf(v)
+			s.Noisy = true
+			sum[of] = s
+		}
 	}
 	return sum
 }

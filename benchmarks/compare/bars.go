@@ -163,7 +163,10 @@ func barNamed(name string) *bar {
 func (f floors) broken(sum summary, some bool) (lines []string, of []*bar) {
 	for _, name := range byName(f) {
 		b := barNamed(name)
-		side := "under"
+		side, noise := "under", ""
+		if b.noisy(sum) {
+			noise = ", which noisy samples say"
+		}
 		if b.most {
 			side = "over"
 		}
@@ -171,7 +174,7 @@ func (f floors) broken(sum summary, some bool) (lines []string, of []*bar) {
 		case !ok && !some:
 			lines, of = append(lines, name+" was not measured"), append(of, b)
 		case ok && !reaches(x, f[name], b.most):
-			lines, of = append(lines, fmt.Sprintf("%s = %.3g is %s its floor of %g", name, x, side, f[name])), append(of, b)
+			lines, of = append(lines, fmt.Sprintf("%s = %.3g is %s its floor of %g%s", name, x, side, f[name], noise)), append(of, b)
 		}
 	}
 	return lines, of

@@ -160,7 +160,7 @@ func fake(t *testing.T, only string, others ...float64) (*run, *[]string) {
 	t.Helper()
 	var taken []string
 	return &run{
-		pairings: pairings(false, regexp.MustCompile(only)), rounds: 1, progress: io.Discard, again: time.Hour,
+		pairings: pairings(false, regexp.MustCompile(only)), rounds: 1, progress: io.Discard, retakes: time.Hour,
 		wait: func(context.Context, time.Duration) {},
 		take: func(_ context.Context, o order, _ []string) sample {
 			taken = append(taken, o.Case+"/"+o.System)
@@ -187,7 +187,7 @@ func TestNoise(t *testing.T) {
 		{"of no consequence", "^idle/tls$", []float64{0.9}, time.Hour, 1, false},
 	} {
 		r, taken := fake(t, c.only, c.others...)
-		r.again = c.again
+		r.retakes = c.again
 		r.all(t.Context())
 		if len(*taken) != c.taken || len(r.samples) != 1 || r.samples[0].Noisy != c.noisy {
 			t.Errorf("%s: taken %d times, %+v", c.what, len(*taken), r.samples)
@@ -306,7 +306,18 @@ func TestReport(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out.Bytes())
 		}
 	}
-	r.samples = append(r.samples, sample{Case: "bulk-out", System: "ws", Error: "broke"})
+	// ws/tls 0.1 is under its floor: a failure unless tls was noisy in all samples.
+	r.samples = append(r.samples, some("bulk-out", meshWS, rate, 100)...)
+	r.progress = new(bytes.Buffer)
+	under := floors{"WS_OVER_TLS_OUT": 0.3}
+	if err := r.report(o, under, machine{}, nil, io.Discard); err != nil || !strings.Contains(r.progress.(*bytes.Buffer).String(), "not taken") {
+		t.Errorf("a noisy figure under its floor: %v, %s", err, r.progress)
+	}
+	r.samples[0].Noisy = false
+	if err := r.report(o, under, machine{}, nil, io.Discard); err == nil {
+		t.Error("a figure under its floor is no failure")
+	}
+	r.samples = append(r.samples[:1], sample{Case: "bulk-out", System: "ws", Error: "broke"})
 	if err := r.report(o, nil, machine{}, nil, io.Discard); err == nil {
 		t.Error("a failed sample is no failure")
 	}

@@ -8,9 +8,11 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
@@ -83,7 +85,8 @@ func (lp *libp2pWorld) host(listen bool) (host.Host, error) {
 	if listen {
 		opts = append(opts, libp2p.ListenAddrStrings(lp.listen))
 	} else {
-		opts = append(opts, libp2p.NoListenAddrs)
+		// Where it dials is what the gateway said, and nothing that it learns.
+		opts = append(opts, libp2p.NoListenAddrs, libp2p.ConnectionGater(gate{lp}))
 	}
 	if lp.relayed {
 		opts = append(opts, libp2p.EnableRelay()) // the client's part
@@ -145,10 +148,8 @@ func (lp *libp2pWorld) client(context.Context) (client, error) {
 	return client{
 		open: func(ctx context.Context) (stream, error) { return lp.open(ctx, h) },
 		close: func() {
-			for _, id := range []peer.ID{lp.server.ID, lp.first.ID()} {
-				_ = h.Network().ClosePeer(id)
-				h.Peerstore().ClearAddrs(id) // they told others, that no link is before
-			}
+			_ = h.Network().ClosePeer(lp.server.ID)
+			_ = h.Network().ClosePeer(lp.first.ID())
 			lp.mu.Lock()
 			defer lp.mu.Unlock()
 			lp.idle = append(lp.idle, h)
@@ -170,6 +171,9 @@ func (lp *libp2pWorld) idleHost() (host.Host, error) {
 
 func (lp *libp2pWorld) open(ctx context.Context, h host.Host) (stream, error) {
 	if h.Network().Connectedness(lp.server.ID) == network.NotConnected {
+		// Identify, when it hears late of a connection that has ended, takes away
+		// what would last less long.
+		h.Peerstore().AddAddrs(lp.server.ID, lp.server.Addrs, peerstore.PermanentAddrTTL)
 		if err := h.Connect(ctx, lp.server); err != nil {
 			return nil, err
 		}
@@ -198,6 +202,22 @@ func (lp *libp2pWorld) check(h host.Host, c network.Conn) error {
 	}
 	return nil
 }
+
+// A gate lets a host dial the first of whom it needs, and nobody else. Until that
+// is known, it is open.
+type gate struct{ lp *libp2pWorld }
+
+func (g gate) InterceptPeerDial(peer.ID) bool { return true }
+
+func (g gate) InterceptAddrDial(_ peer.ID, a multiaddr.Multiaddr) bool {
+	return g.lp.at == "" || a.String() == g.lp.at || strings.Contains(a.String(), "/p2p-circuit")
+}
+
+func (g gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
+func (g gate) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool { return true }
+
+func (g gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
 
 func (lp *libp2pWorld) close() {
 	lp.mu.Lock()

@@ -19,8 +19,11 @@ type run struct {
 	take func(ctx context.Context, o order, env []string) sample
 	wait func(ctx context.Context, d time.Duration)
 
-	again   time.Duration // left for samples that are taken anew
-	samples []sample
+	// retakes is the time for samples that are taken anew: the same share of it
+	// for each, and what is left for those that come later. again is how much of it
+	// may be spent now.
+	retakes, again time.Duration
+	samples        []sample
 }
 
 const (
@@ -43,6 +46,7 @@ func (r *run) all(ctx context.Context) {
 				return
 			}
 			n++
+			r.again += r.retakes / time.Duration(total)
 			start := time.Now()
 			s, retaken := r.quiet(ctx, p)
 			if ctx.Err() != nil {
@@ -60,6 +64,7 @@ func (r *run) all(ctx context.Context) {
 // bad moments, and code that broke stays broken.
 func (r *run) secondThoughts(ctx context.Context, under floors, some bool) {
 	for i := range 2 {
+		r.again += r.retakes
 		_, fallen := under.broken(summarise(r.samples), some)
 		if len(fallen) == 0 || ctx.Err() != nil {
 			return

@@ -89,17 +89,27 @@ func take(ctx context.Context, o order, env []string) sample {
 		s.Error = err.Error()
 		return s
 	}
-	ctx, cancel := context.WithTimeout(ctx, longest)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(whole, longest)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, self, sampleFlag, string(text))
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.Cancel = func() error { return askWhere(cmd.Process) }
+	cmd.Cancel = func() error {
+		if whole.Err() != nil {
+			return cmd.Process.Kill()
+		}
+		return askWhere(cmd.Process)
+	}
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
 	if err == nil {
 		err = json.Unmarshal(stdout.Bytes(), &s.Figures)
+	}
+	if whole.Err() != nil {
+		s.Error = whole.Err().Error()
+		return s
 	}
 	if err != nil {
 		s.Error = strings.Join([]string{err.Error(), firstLines(stderr.String(), 5), keep(o, stderr.Bytes())}, ": ")

@@ -44,7 +44,6 @@ func chart(m machine, sum summary) ([]byte, error) {
 	}
 	p.Title.TextStyle.Font.Size = 11
 	p.Title.Padding, p.Legend.Padding = 8, 2
-	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
 
 	var names []string
@@ -79,6 +78,9 @@ func chart(m machine, sum summary) ([]byte, error) {
 		p.Legend.Add(drawn[d].name, bars)
 	}
 	p.NominalY(names...)
+	p.X.Min, p.X.Max = 0, 1.3*p.X.Max // room for the legend
+	p.Y.Padding = vg.Points(8)
+	p.Y.Tick.Label.Font.Size = 9
 	canvas := vgsvg.New(18*vg.Centimeter, vg.Length(3+len(names))*0.8*vg.Centimeter)
 	p.Draw(draw.New(canvas))
 	var b bytes.Buffer

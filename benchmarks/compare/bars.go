@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 )
@@ -111,7 +112,7 @@ func (b *bar) line(x float64, noisy bool) string {
 	if noisy {
 		verdict += " noisy"
 	}
-	return fmt.Sprintf("%s %s = %.3g (bar %s %g) %s", kind, b.name, x, sign, b.want, verdict)
+	return fmt.Sprintf("%s %s = %v (bar %s %g) %s", kind, b.name, math.Round(1000*x)/1000, sign, b.want, verdict)
 }
 
 // floors are how far figures may fall, or rise where small ones are good, before

@@ -31,7 +31,7 @@ func (s *Session) carrierOf(info *PathInfo) int {
 	}
 	for _, l := range s.lanes {
 		l.shares.Merge(n, operator)
-		for _, g := range l.segments {
+		for _, g := range l.segments.items() {
 			if g.block != nil {
 				for i, had := range g.block.had {
 					if had == n {

@@ -147,7 +147,7 @@ func (p *path) collectCells() int {
 		k.put(append(append(small, typePing), make([]byte, 8)...))
 		p.pingDue = false
 	}
-	for len(p.queue) > 0 && k.size < maxCells*cellWire {
+	for p.queue.len() > 0 && k.size < maxCells*cellWire {
 		g := p.nextQueued()
 		if g == nil {
 			continue

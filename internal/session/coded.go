@@ -284,7 +284,7 @@ func (l *lane) charged(k *block) {
 // whose paths die again and again is not stuck in the end. s.mu is held.
 func (l *lane) bears(k *block, n int) bool {
 	limit := laneIncomplete
-	if k.segment != l.segments[0] {
+	if k.segment != l.segments.items()[0] {
 		limit -= splitter.MaxGenerations * splitter.MostHeld(l.scheme, maxSegment)
 	}
 	return l.begun+n <= limit

@@ -325,8 +325,8 @@ func TestLaneIsNotStuckWhenPathsDieOverAndOver(t *testing.T) {
 				say(appendAbandon(nil, q.info.ID))
 			}
 			synctest.Wait()
-			for flap == 0 && l.segments[0].size() < 30_000 { // what opens the stream: the first is to be a long one
-				a := ack{Lanes: []laneAck{{l.id, l.segments[0].end(), laneCredit}}}
+			for flap == 0 && l.segments.items()[0].size() < 30_000 { // what opens the stream: the first is to be a long one
+				a := ack{Lanes: []laneAck{{l.id, l.segments.items()[0].end(), laneCredit}}}
 				if err := feed(p.a, p.a.paths[0], packets, appendAck(nil, &a)); err != nil {
 					t.Fatal(err)
 				}
@@ -335,8 +335,8 @@ func TestLaneIsNotStuckWhenPathsDieOverAndOver(t *testing.T) {
 			}
 			p.a.mu.Lock()
 			if flap == 0 { // as if they had been given as much as they may
-				for _, g := range l.segments {
-					if g.given && g != l.segments[0] {
+				for _, g := range l.segments.items() {
+					if g.given && g != l.segments.items()[0] {
 						rest := laneIncomplete - splitter.MaxGenerations*splitter.MostHeld(l.scheme, maxSegment) - l.begun
 						l.charge += rest
 						l.begun += rest
@@ -345,7 +345,7 @@ func TestLaneIsNotStuckWhenPathsDieOverAndOver(t *testing.T) {
 					}
 				}
 			}
-			first, begun := l.segments[0].block, l.begun
+			first, begun := l.segments.items()[0].block, l.begun
 			out, generation := first.out, int(first.generation)
 			p.a.mu.Unlock()
 			if out < 3 || generation != flap || begun > laneIncomplete {
@@ -374,7 +374,7 @@ func TestOperatorLearntLater(t *testing.T) {
 	s.mu.Lock()
 	first, x := s.pathByID(1).carrier, s.pathByID(2).carrier
 	k := &block{had: []int{first}}
-	s.data.segments = append(s.data.segments, &segment{lane: s.data, b: buf.Get(dataHeader), block: k})
+	s.data.segments.push(&segment{lane: s.data, b: buf.Get(dataHeader), block: k})
 	s.data.shares.Sent(first, 5)
 	s.data.shares.Sent(x, 7)
 	s.mu.Unlock()

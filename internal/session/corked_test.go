@@ -79,7 +79,7 @@ func TestPromiseOfMore(t *testing.T) {
 		t.Errorf("%d bytes wait for the second record, want the first", len(c.held))
 	}
 	s.lock()
-	s.control.segments[len(s.control.segments)-1].acked = true // as if another path had brought it
+	s.control.segments.items()[s.control.segments.len()-1].acked = true // as if another path had brought it
 	s.mu.Unlock()
 	if path.write() || len(c.held) > 0 {
 		t.Errorf("%d bytes wait for what nobody sends", len(c.held))

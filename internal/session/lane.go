@@ -46,7 +46,7 @@ type lane struct {
 
 	// Sending; guarded by s.mu.
 	policy   splitter.Policy // of what we send: asked, or stricter
-	segments []*segment      // unacknowledged, ascending; [0:sent) were given to a path
+	segments fifo[*segment]  // unacknowledged, ascending; [0:sent) were given to a path
 	sent     int             // some behind it may have been given too
 	again    []*segment      // to be sent again, ascending
 	next     uint64          // offset of the next byte written
@@ -207,7 +207,7 @@ func (l *lane) accepts(n int) (bool, error) {
 	if err := s.enoughPaths(l); err != nil && l.asked.FailFast {
 		return false, err
 	}
-	full := len(s.paths) == 0 || l.unsent >= maxUnsent || l.copies() >= maxHeld || len(l.segments) >= maxSegments || s.kept() >= maxKept
+	full := len(s.paths) == 0 || l.unsent >= maxUnsent || l.copies() >= maxHeld || l.segments.len() >= maxSegments || s.kept() >= maxKept
 	if !full && l.asked.Purpose.Coded() {
 		l.useScheme()
 		// A quarter is left for what the mux has to say.
@@ -306,16 +306,17 @@ const controlBatch = 4 << 10
 
 // roomy reports whether a starved writer should try again. s.mu is held.
 func (l *lane) roomy() bool {
-	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/8*7 && l.copies() <= maxHeld-maxUnsent/2 && l.s.kept() <= maxKept-maxUnsent/2 && l.charge <= laneIncomplete/2 && len(l.segments) < maxSegments
+	return l.starved && len(l.s.paths) > 0 && l.unsent <= maxUnsent/8*7 && l.copies() <= maxHeld-maxUnsent/2 && l.s.kept() <= maxKept-maxUnsent/2 && l.charge <= laneIncomplete/2 && l.segments.len() < maxSegments
 }
 
 // drop releases what the lane holds when the session is over. s.mu is held.
 func (l *lane) drop() {
-	for _, g := range l.segments {
+	for _, g := range l.segments.items() {
 		if g.block != nil {
 			g.block.release()
 		}
 		g.b.Release()
 	}
-	l.segments, l.again, l.owing, l.sent, l.held, l.unsent, l.charge, l.begun, l.early = nil, nil, nil, 0, 0, 0, 0, 0, 0
+	l.segments = fifo[*segment]{}
+	l.again, l.owing, l.sent, l.held, l.unsent, l.charge, l.begun, l.early = nil, nil, 0, 0, 0, 0, 0, 0
 }

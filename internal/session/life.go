@@ -131,22 +131,22 @@ func (s *Session) rank() {
 // What it has not sealed yet is taken from it. s.mu is held.
 func (p *path) evacuate() {
 	p.evacuated = true
-	for i := range p.flight {
-		if g := p.flight[i].segment; g != nil {
+	for _, r := range p.flight.items() {
+		if g := r.segment; g != nil {
 			g.lane.late(g, p)
 		}
 	}
-	kept := p.queue[:0]
-	for _, g := range p.queue {
+	var kept fifo[*segment]
+	for _, g := range p.queue.items() {
 		if g.lane.unlinkable() {
-			kept = append(kept, g)
+			kept.push(g)
 			continue
 		}
+		b := g.b
 		p.landed(g.cost(), g.lane.class)
 		g.lane.lost(g, p)
-		g.b.Release()
+		b.Release()
 	}
-	clear(p.queue[len(kept):])
 	p.queue = kept
 	if p.inFlight() == 0 {
 		p.ackSince = time.Time{}

@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,10 +62,10 @@ type path struct {
 	epoch     uint32     // of the keys that we seal with
 	sealNext  *rekey.Key // to be sealed with from the next batch on, if not nil
 	cause     error
-	queue     []*segment // given to the path, not yet sealed; higher classes first
-	datagrams []*buf.Buf // likewise, and go before them
-	flight    []record   // sealed and not acknowledged, by ascending packet
-	packet    uint64     // the next frame's number
+	queue     fifo[*segment] // given to the path, not yet sealed; higher classes first
+	datagrams []*buf.Buf     // likewise, and go before them
+	flight    fifo[record]   // sealed and not acknowledged, by ascending packet
+	packet    uint64         // the next frame's number
 	loads     [numClasses]int
 	est       estimator
 
@@ -152,11 +151,11 @@ func (p *path) give(g *segment) {
 	g.on, g.givenAt = p, p.s.now
 	g.b.Retain()
 	p.launched(g.cost(), g.lane.class)
-	i := len(p.queue)
-	for i > 0 && p.queue[i-1].lane.class > g.lane.class {
-		i--
+	p.queue.push(g)
+	q := p.queue.items()
+	for i := len(q) - 1; i > 0 && q[i-1].lane.class > g.lane.class; i-- {
+		q[i-1], q[i] = q[i], q[i-1]
 	}
-	p.queue = slices.Insert(p.queue, i, g)
 	p.stats.SentBytes += uint64(g.size())
 	if g.resent {
 		p.stats.ResentBytes += uint64(g.size())
@@ -171,13 +170,14 @@ func (p *path) acked(a pathAck) error {
 	}
 	var last *record
 	n, bytes := 0, 0
-	for ; n < len(p.flight) && p.flight[n].packet <= a.Packet; n++ {
-		r := &p.flight[n]
+	flight := p.flight.items()
+	for ; n < len(flight) && flight[n].packet <= a.Packet; n++ {
+		r := &flight[n]
 		p.landed(r.cost, r.class)
 		bytes += r.cost
 		if g := r.segment; g != nil {
 			g.flights--
-			g.arrived()
+			g.arrived() // which may retire it, or others
 		}
 		last = r
 	}
@@ -189,11 +189,7 @@ func (p *path) acked(a pathAck) error {
 	if len(p.s.paths) > 1 {
 		p.s.bottlenecks.Add(p.info.ID, p.s.now, max(rtt, 0))
 	}
-	clear(p.flight[:n])
-	p.flight = p.flight[n:]
-	if len(p.flight) == 0 {
-		p.flight = nil
-	}
+	p.flight.drop(n)
 	p.ackSince = p.s.now
 	if p.inFlight() == 0 {
 		p.ackSince = time.Time{}
@@ -269,21 +265,23 @@ func (p *path) kill(cause error, o occasion) {
 	s.removePath(p)
 	p.move(o)
 	alive := s.err == nil
-	for i := range p.flight {
-		if g := p.flight[i].segment; g != nil && alive {
+	for _, r := range p.flight.items() {
+		if g := r.segment; g != nil && alive {
 			g.lane.lost(g, p)
 		}
 	}
-	for _, g := range p.queue {
+	for _, g := range p.queue.items() {
+		b := g.b
 		if alive {
 			g.lane.lost(g, p)
 		}
-		g.b.Release()
+		b.Release()
 	}
 	for _, b := range p.datagrams {
 		b.Release()
 	}
-	p.flight, p.queue, p.datagrams, p.loads = nil, nil, nil, [numClasses]int{}
+	p.flight, p.queue = fifo[record]{}, fifo[*segment]{}
+	p.datagrams, p.loads = nil, [numClasses]int{}
 	for _, l := range s.lanes {
 		// An acknowledgement may have died with the path. Of a lane on which nothing
 		// has come there is none, and the peer may not know it yet.

@@ -127,7 +127,7 @@ func (p *path) write() bool {
 			s.nextKeys()
 		}
 	}
-	more := len(p.queue) > 0
+	more := p.queue.len() > 0
 	s.unlock(false)
 	if size == 0 {
 		if p.promised {
@@ -214,7 +214,7 @@ func (p *path) collect() int {
 		p.batch.held = append(p.batch.held, b)
 		add(b.B)
 	}
-	for len(p.queue) > 0 && (p.queue[0].acked || fits(p.queue[0].b)) {
+	for p.queue.len() > 0 && (p.queue.items()[0].acked || fits(p.queue.items()[0].b)) {
 		if g := p.nextQueued(); g != nil {
 			p.fly(g)
 			p.batch.held = append(p.batch.held, g.b)
@@ -233,15 +233,15 @@ func (p *path) takeAcks(b []byte) []byte {
 // nextQueued takes the first segment of the queue, nil when the peer has got it over
 // another path meanwhile.
 func (p *path) nextQueued() *segment {
-	g := p.queue[0]
-	p.queue[0] = nil
-	p.queue = p.queue[1:]
+	g := p.queue.items()[0]
+	p.queue.drop(1)
 	if !g.acked {
 		return g
 	}
-	g.flights--
 	p.landed(g.cost(), g.lane.class)
 	g.b.Release()
+	g.flights--
+	g.retire()
 	return nil
 }
 
@@ -250,7 +250,7 @@ func (p *path) fly(g *segment) { p.inTheAir(g, g.cost(), g.lane.class) }
 
 // inTheAir notes what the next frame carries: g, or a datagram.
 func (p *path) inTheAir(g *segment, cost int, c splitter.Class) {
-	p.flight = append(p.flight, record{
+	p.flight.push(record{
 		packet: p.packet, segment: g, cost: cost, class: c, at: p.s.now,
 		delivered: p.est.delivered, limited: p.inFlight() < p.est.window()/2,
 	})
@@ -258,8 +258,8 @@ func (p *path) inTheAir(g *segment, cost int, c splitter.Class) {
 
 // collected tidies up after a batch was collected.
 func (p *path) collected() {
-	if len(p.queue) == 0 && len(p.datagrams) == 0 {
-		p.queue, p.datagrams, p.woken = nil, nil, false
+	if p.queue.len() == 0 && len(p.datagrams) == 0 {
+		p.datagrams, p.woken = nil, false
 	}
 	if p.inFlight() == 0 {
 		p.ackSince = time.Time{}

@@ -91,7 +91,7 @@ func (s *Session) rescue(l *lane) {
 	if l.early == 0 || l.unlinkable() || s.err != nil {
 		return
 	}
-	g := l.segments[0]
+	g := l.segments.items()[0]
 	if g.flights != 1 || g.waiting || !l.spare.Allow(g.size()) {
 		return
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/splitmesh/splitmesh/internal/buf"
@@ -22,11 +23,31 @@ type segment struct {
 	waiting bool      // it is in lane.again
 	acked   bool
 	resent  bool
+	trimmed bool // the lane has forgotten it
 
 	// In a coded lane a segment is a block, or one of its shards.
 	block *block
 	shard bool
 	out   bool // a shard that counts in block.out
+}
+
+// segments are those that were retired.
+var segments = sync.Pool{New: func() any { return new(segment) }}
+
+func newSegment(l *lane, b *buf.Buf) *segment {
+	g := segments.Get().(*segment)
+	g.lane, g.b = l, b
+	return g
+}
+
+// retire gives g back when nothing refers to it any more: the lane, a path, or the
+// queue of those to be sent again. Whoever lets go of it calls retire last. Blocks and
+// shards refer to each other, and are left to the garbage collector.
+func (g *segment) retire() {
+	if g.trimmed && g.flights == 0 && !g.waiting && g.block == nil && !g.shard {
+		*g = segment{}
+		segments.Put(g)
+	}
 }
 
 func (g *segment) size() int   { return len(g.b.B) - dataHeader }
@@ -50,12 +71,12 @@ func (l *lane) pushWhole(b *buf.Buf, k *block) {
 	n := len(b.B) - dataHeader
 	l.held += n
 	l.unsent += n
-	if last := len(l.segments) - 1; last >= l.sent && l.segments[last].join(b) {
+	if last := l.segments.len() - 1; last >= l.sent && l.segments.items()[last].join(b) {
 		l.next += uint64(n)
 		b.Release()
 		return
 	}
-	g := &segment{lane: l, b: b}
+	g := newSegment(l, b)
 	if l.asked.Purpose.Coded() {
 		if k == nil {
 			var err error
@@ -73,7 +94,7 @@ func (l *lane) pushWhole(b *buf.Buf, k *block) {
 	if k != nil {
 		k.place()
 	}
-	l.segments = append(l.segments, g)
+	l.segments.push(g)
 	l.next += uint64(n)
 }
 
@@ -108,13 +129,15 @@ func (l *lane) head() *segment {
 			return g
 		}
 		l.again[0].waiting = false
+		l.again[0].retire()
 		l.again = l.again[1:]
 	}
-	for l.sent < len(l.segments) && l.segments[l.sent].given {
+	all := l.segments.items()
+	for l.sent < len(all) && all[l.sent].given {
 		l.sent++
 	}
-	if l.sent < len(l.segments) && l.segments[l.sent].end() <= l.credit {
-		return l.segments[l.sent]
+	if l.sent < len(all) && all[l.sent].end() <= l.credit {
+		return all[l.sent]
 	}
 	return nil
 }
@@ -122,7 +145,7 @@ func (l *lane) head() *segment {
 // ahead is the first segment that no path was given with at least n such bytes
 // before it; nil when there is none that credit allows. s.mu is held.
 func (l *lane) ahead(n int) *segment {
-	for _, g := range l.segments[l.sent:] {
+	for _, g := range l.segments.items()[l.sent:] {
 		switch {
 		case g.given:
 		case g.end() > l.credit:
@@ -164,6 +187,7 @@ func (l *lane) lost(g *segment, p *path) {
 	if g.flights == 0 || g.on == p {
 		l.sendAgain(g)
 	}
+	g.retire()
 }
 
 // late lets g, which p has, be sent over another too, p being late, unless a path
@@ -200,11 +224,15 @@ func (g *segment) arrived() {
 		g.shardArrived()
 		return
 	}
-	if !g.acked {
+	l := g.lane
+	switch {
+	case g.trimmed: // the peer had told so already
+		g.retire()
+	case !g.acked:
 		g.acked = true
-		g.lane.early++
+		l.early++
 	}
-	g.lane.trim()
+	l.trim()
 }
 
 // delivered takes the peer's word that it has every byte below offset, and its
@@ -213,8 +241,11 @@ func (l *lane) delivered(a laneAck) error {
 	if a.Offset > l.next {
 		return violation("lane %#02x acknowledged to %d, written to %d", l.id, a.Offset, l.next)
 	}
-	for i := 0; i < len(l.segments) && l.segments[i].given && l.segments[i].end() <= a.Offset; i++ {
-		if g := l.segments[i]; !g.acked {
+	for _, g := range l.segments.items() {
+		if !g.given || g.end() > a.Offset {
+			break
+		}
+		if !g.acked {
 			g.acked = true
 			l.early++
 		}
@@ -227,8 +258,11 @@ func (l *lane) delivered(a laneAck) error {
 // trim forgets the acknowledged segments at the head. s.mu is held.
 func (l *lane) trim() {
 	n := 0
-	for ; n < len(l.segments) && l.segments[n].acked; n++ {
-		g := l.segments[n]
+	for _, g := range l.segments.items() {
+		if !g.acked {
+			break
+		}
+		n++
 		l.early--
 		l.held -= g.size()
 		if g.block != nil {
@@ -237,18 +271,14 @@ func (l *lane) trim() {
 			g.block.release()
 		}
 		g.b.Release()
-		l.segments[n] = nil
+		g.trimmed = true
+		g.retire()
 	}
-	if n == 0 {
-		return
-	}
-	l.segments, l.sent = l.segments[n:], max(l.sent-n, 0)
-	if len(l.segments) == 0 {
-		l.segments = nil
-	}
+	l.segments.drop(n)
+	l.sent = max(l.sent-n, 0)
 }
 
 // acknowledged reports whether the peer has every byte below offset. s.mu is held.
 func (l *lane) acknowledged(offset uint64) bool {
-	return len(l.segments) == 0 || l.segments[0].offset >= offset
+	return l.segments.len() == 0 || l.segments.items()[0].offset >= offset
 }

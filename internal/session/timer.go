@@ -47,6 +47,11 @@ func (s *Session) tick() {
 			}
 		}
 		p.tick()
+		p.queue.rest()
+		p.flight.rest()
+	}
+	for _, l := range s.lanes {
+		l.segments.rest()
 	}
 	s.schedule()
 }

@@ -87,12 +87,12 @@ func (d *dialer) upgrade(rt *http.Transport, req *http.Request) (*link, error) {
 		resp.Body.Close()
 		return nil, fmt.Errorf("%w: the answer was %d %s", transport.ErrRefused, resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
+	if err := checkUpgrade(resp.Header, key); err != nil {
+		return nil, err
+	}
 	body, ok := resp.Body.(io.ReadWriter)
 	if !ok { // net/http promises it
 		return nil, fmt.Errorf("the upgraded connection is a %T, which cannot be written to", resp.Body)
-	}
-	if err := checkUpgrade(resp.Header, key); err != nil {
-		return nil, err
 	}
 	if !d.bare {
 		return newLink(d.socket.Conn, body, nil, true), nil

@@ -1,0 +1,5 @@
+//go:build race && !js
+
+package websocket
+
+func init() { raceEnabled = true }

@@ -118,7 +118,10 @@ func (c *conn) opError(op string, err error) error {
 
 // fail ends the connection because of what the link said, unless it has ended,
 // and returns the cause.
-func (c *conn) fail(err error) error { return c.end(failure(err)) }
+func (c *conn) fail(err error) error {
+	s, cause := failure(err)
+	return c.end(cause, s)
+}
 
 // A status is what a close frame says, RFC 6455 §7.4.1.
 type status uint16

@@ -70,24 +70,24 @@ func (l *link) send(p []byte) error {
 	return l.ws.Write(context.Background(), websocket.MessageBinary, p)
 }
 
-// failure says for what cause and with what status an error of the link's ends
-// the connection.
-func failure(err error) (cause error, s status) {
+// failure says with what status and for what cause an error of the link's ends the
+// connection.
+func failure(err error) (s status, cause error) {
 	switch code := websocket.CloseStatus(err); {
 	case code == websocket.StatusNormalClosure, code == websocket.StatusGoingAway, code == websocket.StatusNoStatusRcvd:
-		return io.EOF, abrupt // it has been answered
+		return abrupt, io.EOF // it has been answered
 	case code != -1:
-		return fmt.Errorf("%w: %w", errPeerClosed, err), abrupt
+		return abrupt, fmt.Errorf("%w: %w", errPeerClosed, err)
 	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return io.EOF, abrupt
+		return abrupt, io.EOF
 	case errors.Is(err, errText):
-		return errText, statusUnsupported
+		return statusUnsupported, errText
 	case errors.Is(err, websocket.ErrMessageTooBig):
-		return errTooBig, statusTooBig
+		return statusTooBig, errTooBig
 	case errors.Is(err, net.ErrClosed): // not by us, or there would be a cause
-		return errPeerClosed, abrupt
+		return abrupt, errPeerClosed
 	default:
-		return err, statusProtocolError
+		return statusProtocolError, err
 	}
 }
 

@@ -254,9 +254,9 @@ func (l *link) shut(s status) {
 	l.flush.Wait()
 }
 
-// failure says for what cause and with what status an error of the link's ends
-// the connection.
-func failure(err error) (cause error, s status) {
+// failure says with what status and for what cause an error of the link's ends the
+// connection.
+func failure(err error) (s status, cause error) {
 	var (
 		closed *closeError
 		wrong  *protocolError
@@ -264,17 +264,17 @@ func failure(err error) (cause error, s status) {
 	switch {
 	case errors.As(err, &closed):
 		if closed.status != statusNormal && closed.status != statusGoingAway && closed.status != statusNone {
-			return fmt.Errorf("%w: %w", errPeerClosed, closed), closed.status
+			return closed.status, fmt.Errorf("%w: %w", errPeerClosed, closed)
 		}
-		return io.EOF, closed.status
+		return closed.status, io.EOF
 	case errors.As(err, &wrong):
-		return err, wrong.status
+		return wrong.status, err
 	case err == io.EOF:
-		return io.EOF, abrupt
+		return abrupt, io.EOF
 	case errors.Is(err, net.ErrClosed): // not by us, or there would be a cause
-		return errPeerClosed, abrupt
+		return abrupt, errPeerClosed
 	default:
-		return err, abrupt
+		return abrupt, err
 	}
 }
 

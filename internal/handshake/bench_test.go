@@ -40,3 +40,15 @@ func BenchmarkStranger(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkTokens is what a responder derives for each new session.
+func BenchmarkTokens(b *testing.B) {
+	secret := new([32]byte)
+	b.ReportAllocs()
+	for b.Loop() {
+		token := JoinTokens(secret)
+		for n := range uint64(16) {
+			token(n)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 
@@ -42,12 +43,21 @@ func exporterOf(s *split, binding *[32]byte) [32]byte {
 // JoinToken returns the n-th token of a session, given its join secret:
 // HKDF-Expand-SHA256 with the label "splitmesh/v1/token" and n as 64 bits. Both ends
 // compute it. It tells nothing of the secret, nor of the other tokens.
-func JoinToken(secret *[32]byte, n uint64) [32]byte {
-	token, err := hkdf.Expand(sha256.New, secret[:], string(binary.BigEndian.AppendUint64([]byte("splitmesh/v1/token"), n)), 32)
-	if err != nil { // not for a length within HKDF's bound
-		panic("handshake: " + err.Error())
+func JoinToken(secret *[32]byte, n uint64) [32]byte { return JoinTokens(secret)(n) }
+
+// JoinTokens is JoinToken of one secret, for many n. What it returns is for one
+// goroutine.
+func JoinTokens(secret *[32]byte) func(n uint64) [32]byte {
+	// One block of HKDF-Expand is HMAC(secret, info ‖ 1): RFC 5869, section 2.3.
+	mac := hmac.New(sha256.New, secret[:])
+	info := append([]byte("splitmesh/v1/token"), make([]byte, 9)...)
+	info[len(info)-1] = 1
+	return func(n uint64) [32]byte {
+		binary.BigEndian.PutUint64(info[len(info)-9:], n)
+		mac.Reset()
+		mac.Write(info)
+		return [32]byte(mac.Sum(nil))
 	}
-	return [32]byte(token)
 }
 
 // JoinSecret returns the secret that goes with the join tokens of a session, given

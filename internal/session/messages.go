@@ -22,9 +22,7 @@ func (s *Session) greet() {
 		s.announce(s.data)
 	}
 	if !s.cfg.Dialler {
-		for range tokensAhead {
-			s.issueToken()
-		}
+		s.issueTokens(tokensAhead)
 	}
 }
 

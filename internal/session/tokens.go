@@ -18,12 +18,15 @@ const tokensAhead = 16
 // session has no path.
 type Token [32]byte
 
-// issueToken admits the next token. s.mu is held.
-func (s *Session) issueToken() {
-	if s.cfg.OnToken != nil {
-		s.cfg.OnToken(handshake.JoinToken(&s.join, s.nextToken))
+// issueTokens admits the next n tokens. s.mu is held.
+func (s *Session) issueTokens(n int) {
+	token := handshake.JoinTokens(&s.join)
+	for range n {
+		if s.cfg.OnToken != nil {
+			s.cfg.OnToken(token(s.nextToken))
+		}
+		s.nextToken++
 	}
-	s.nextToken++
 }
 
 // TokenSpent admits another token in place of one with which the peer has completed
@@ -32,7 +35,7 @@ func (s *Session) TokenSpent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
-		s.issueToken()
+		s.issueTokens(1)
 	}
 }
 

@@ -100,6 +100,8 @@ func (s *Stream) fail(err error) {
 		s.err = err
 	}
 	s.returnBudget()
+	s.r.disarm() // nobody waits any more, and a timer would keep all this in memory
+	s.w.disarm()
 	s.r.cond.Broadcast()
 	s.w.cond.Broadcast()
 }

@@ -515,3 +515,29 @@ func TestIdleStreamIsSmall(t *testing.T) {
 	runtime.KeepAlive(a)
 	runtime.KeepAlive(b)
 }
+
+// TestFailedStreamHasNoTimer: what a Mux that was closed leaves behind is not kept in
+// memory until the deadline of somebody who waited.
+func TestFailedStreamHasNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := New(Config{Client: true, Output: hook(func(header, []byte, bool) (bool, error) { return true, nil })})
+		s, _ := m.Open()
+		_ = s.SetDeadline(time.Now().Add(time.Hour))
+		read := make(chan error)
+		go func() { // ends with the Mux
+			_, err := s.Read(make([]byte, 1))
+			read <- err
+		}()
+		synctest.Wait()
+		failed := errors.New("failed")
+		m.Close(failed)
+		if err := <-read; err != failed {
+			t.Errorf("Read: %v", err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.r.armed || s.w.armed {
+			t.Error("a timer runs")
+		}
+	})
+}

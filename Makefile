@@ -36,7 +36,7 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick microbench experiments cover build-all generate tidy check
+.PHONY: experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench: ## measure beside TLS, libp2p and WireGuard, half an hour; writes benchma
 
 bench-quick: ## the same in a minute, and fail when a ratio falls through its floor
 	cd benchmarks && go run ./compare -quick -floors floors.json
+
+scale: ## measure what 10,000 sessions and 1,000 circuits cost, four minutes; writes docs/scale
+	cd benchmarks && go run ./scale
 
 microbench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PACKAGES)

@@ -106,13 +106,13 @@ func (h *hall) pair(ctx context.Context, d *mesh.Dialer) (*link, error) {
 // ask sends a byte and waits for its echo.
 func (l *link) ask() (time.Duration, error) {
 	start := time.Now()
-	l.near.SetDeadline(start.Add(patience))
-	l.far.SetDeadline(start.Add(patience))
+	_ = l.near.SetDeadline(start.Add(patience))
+	_ = l.far.SetDeadline(start.Add(patience))
 	go echo(l.far, 1)
 	err := ask(l.near)
 	took := time.Since(start)
-	l.near.SetDeadline(time.Time{}) // whose timers would keep what is closed
-	l.far.SetDeadline(time.Time{})
+	_ = l.near.SetDeadline(time.Time{}) // whose timers would keep what is closed
+	_ = l.far.SetDeadline(time.Time{})
 	return took, err
 }
 
@@ -207,7 +207,7 @@ func (ns *nodes) start(ctx context.Context, n int, made func(i int) *mesh.Node) 
 
 func (ns *nodes) close() {
 	for _, group := range slices.Backward(*ns) {
-		each(context.Background(), len(group), 256, func(i int) error { return group[i].Close() })
+		_ = each(context.Background(), len(group), 256, func(i int) error { return group[i].Close() })
 	}
 }
 
@@ -246,7 +246,7 @@ func settled() footprint {
 	f := footprint{Bytes: float64(m.HeapAlloc + m.StackInuse), Stacks: float64(m.StackInuse), Goroutines: float64(runtime.NumGoroutine()), CPU: cpuTime()}
 	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
 		var size, resident float64
-		fmt.Sscan(string(statm), &size, &resident)
+		_, _ = fmt.Sscan(string(statm), &size, &resident)
 		f.RSS = resident * float64(os.Getpagesize())
 	}
 	return f
@@ -308,7 +308,7 @@ func sessions(ctx context.Context, o options, n int) ([]float64, error) {
 		return nil, err
 	}
 	var alive atomic.Int64
-	each(ctx, here, atOnce, func(i int) error {
+	_ = each(ctx, here, atOnce, func(i int) error {
 		if _, err := links[i].ask(); err == nil {
 			alive.Add(1)
 		}

@@ -22,9 +22,9 @@ func openFiles(want int) (int, error) {
 	err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &higher)
 	if err != nil { // only root may raise Max
 		l.Cur = l.Max
-		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
 	}
-	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
 	return int(l.Cur), err
 }
 

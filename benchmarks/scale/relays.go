@@ -38,7 +38,7 @@ func asChild(args []string) (bool, error) {
 }
 
 func serveRelay() error {
-	openFiles(8192)
+	_, _ = openFiles(8192)
 	const many = 1 << 20
 	n := &mesh.Node{
 		ListenAddrs: []multiaddr.Multiaddr{onLoopback},
@@ -79,7 +79,7 @@ func serveDials(count, at, peer string) error {
 	return answer("ready", func() any {
 		alive := 0
 		for _, c := range conns {
-			c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(patience))
 			if ask(c) == nil {
 				alive++
 			}
@@ -147,9 +147,9 @@ func (c *child) ask(v any) error {
 // end waits for the process; it is killed when it takes too long.
 func (c *child) end() {
 	c.in.Close()
-	t := time.AfterFunc(patience, func() { c.cmd.Process.Kill() })
+	t := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() })
 	defer t.Stop()
-	c.cmd.Wait()
+	_ = c.cmd.Wait()
 }
 
 // A web is listeners and diallers, each of these with a circuit to each of those.

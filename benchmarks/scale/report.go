@@ -97,9 +97,9 @@ func report(o options, here machine, tables []*table, out io.Writer) error {
 	}
 	return errors.Join(
 		os.MkdirAll(o.out, 0o755),
-		os.WriteFile(filepath.Join(o.out, "scale.json"), append(record, '\n'), 0o644),
-		os.WriteFile(filepath.Join(o.out, "scale.md"), []byte(md), 0o644),
-		os.WriteFile(filepath.Join(o.out, "scale.svg"), svg, 0o644),
+		os.WriteFile(filepath.Join(o.out, "scale.json"), append(record, '\n'), 0o600),
+		os.WriteFile(filepath.Join(o.out, "scale.md"), []byte(md), 0o600),
+		os.WriteFile(filepath.Join(o.out, "scale.svg"), svg, 0o600),
 	)
 }
 

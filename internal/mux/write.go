@@ -92,7 +92,7 @@ func (s *Stream) WriteBuf(b *buf.Buf, more bool) error {
 	}
 	n := 0
 	for n < len(p) && err == nil {
-		sent := 0
+		var sent int
 		sent, err = s.sendBuf(b, p[n:], more)
 		n += sent
 		if sent == len(p) {

@@ -20,7 +20,6 @@ type pieces struct {
 	net.Conn
 	data []byte
 	cut  func() int
-	live int // Bufs out
 }
 
 var errPieces = errors.New("no more pieces")

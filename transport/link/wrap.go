@@ -48,6 +48,8 @@ func (w *wrapped) send() {
 	last := w.copyOut()
 	if last == nil {
 		w.far.awaitGone()
+	} else {
+		w.reset() // which may not have been called yet: a cut is not to look like an end
 	}
 	// Nothing is left to say to the real connection, and an error of its Close
 	// nobody to hear it.

@@ -112,8 +112,7 @@ func (p *path) pumpInline() {
 	p.signal()
 }
 
-// write seals and writes one batch. It reports whether there may be more. wmu
-// is held.
+// write seals and writes one batch. It reports whether there is more. wmu is held.
 func (p *path) write() bool {
 	s := p.s
 	s.lock()
@@ -127,7 +126,7 @@ func (p *path) write() bool {
 			s.nextKeys()
 		}
 	}
-	more := p.queue.len() > 0
+	more := p.queue.len() > 0 || len(p.datagrams) > 0
 	s.unlock(false)
 	if size == 0 {
 		if p.promised {
@@ -140,7 +139,7 @@ func (p *path) write() bool {
 	if err != nil {
 		p.s.pathDied(p, err)
 	}
-	return err == nil
+	return err == nil && more // what comes from now on comes with a signal
 }
 
 // seal writes the batch, of size bytes when sealed. more says that there will be

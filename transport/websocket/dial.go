@@ -8,11 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"syscall"
 
 	"github.com/multiformats/go-multiaddr"
@@ -30,18 +28,11 @@ func (t *Transport) Dial(ctx context.Context, addr multiaddr.Multiaddr, opening 
 	if len(opening) > transport.MaxOpening {
 		return nil, fmt.Errorf("websocket: dial %v: %w", addr, transport.ErrOpeningTooLarge)
 	}
-	// The connection outlives ctx: ctx ends the dial by way of another one.
-	dialCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	c, err := t.dial(dialCtx, tgt, opening)
-	if !stop() {
-		if err == nil {
-			c.Close()
-		}
-		err = context.Cause(ctx)
+	c, err := t.dial(ctx, tgt, opening)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
 	}
 	if err != nil {
-		cancel(nil)
 		return nil, fmt.Errorf("websocket: dial %v: %w", addr, explain(err))
 	}
 	return c, nil
@@ -49,77 +40,49 @@ func (t *Transport) Dial(ctx context.Context, addr multiaddr.Multiaddr, opening 
 
 func (t *Transport) dial(ctx context.Context, tgt target, opening []byte) (net.Conn, error) {
 	u := t.url(tgt)
-	d := &dialer{Transport: t, target: tgt, ctx: ctx}
-	rt, err := d.roundTripper(u)
+	d := &dialer{Transport: t, target: tgt}
+	defer d.letGo()
+	over, err := d.open(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, d.giveUp)
-	defer stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	if t.Header != nil {
-		req.Header = t.Header.Clone()
-	}
-	if t.Host != "" {
-		req.Host = t.Host
+	req := &http.Request{Method: http.MethodGet, URL: u, Host: t.Host, Header: t.Header.Clone()}
+	if req.Header == nil {
+		req.Header = make(http.Header)
 	}
 	req.Header.Set("Authorization", bearer+" "+encodeOpening(opening))
-	l, err := d.upgrade(rt, req)
+	early, err := upgrade(over, req)
+	if err == nil && !d.letGo() {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
-		d.giveUp()
+		d.close()
 		return nil, err
 	}
-	return newConn(l, orDefault(t.PingInterval, DefaultPingInterval)), nil
-}
-
-// upgrade sends req, and returns what the connection has become.
-func (d *dialer) upgrade(rt *http.Transport, req *http.Request) (*link, error) {
-	key := askUpgrade(req.Header)
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		d.giveUp() // no use in reading on
-		resp.Body.Close()
-		return nil, fmt.Errorf("%w: the answer was %d %s", transport.ErrRefused, resp.StatusCode, http.StatusText(resp.StatusCode))
-	}
-	if err := checkUpgrade(resp.Header, key); err != nil {
-		return nil, err
-	}
-	body, ok := resp.Body.(io.ReadWriter)
-	if !ok { // net/http promises it
-		return nil, fmt.Errorf("the upgraded connection is a %T, which cannot be written to", resp.Body)
-	}
-	if !d.bare {
-		return newLink(d.socket.Conn, body, nil, true), nil
-	}
-	early, err := d.socket.drain(body)
-	if err != nil {
-		return nil, err
-	}
-	return newLink(d.socket.Conn, d.socket.Conn, early, true), nil
+	return newConn(newLink(d.socket, over, early, true), orDefault(t.PingInterval, DefaultPingInterval)), nil
 }
 
 // A dialer makes the one connection of one dial.
 type dialer struct {
 	*Transport
 	target
-	// ctx is the dial's. net/http goes on with a connection whose request was
-	// given up, for others to use, and calls connect with another one.
-	ctx  context.Context
-	bare bool // HTTP goes over the socket itself, without TLS to the server or to a proxy
-
-	mu      sync.Mutex
-	socket  *tap // what connect returned last
-	givenUp bool
+	socket net.Conn    // beneath all else, or nil
+	stop   func() bool // keeps the context's end from closing socket
 }
 
-// connect is beneath all else: proxies, TLS, HTTP.
-func (d *dialer) connect(_ context.Context, network, address string) (net.Conn, error) {
+// letGo parts the socket from the dial's context, and reports whether that has not
+// ended before.
+func (d *dialer) letGo() bool { return d.stop == nil || d.stop() }
+
+func (d *dialer) close() {
+	if d.socket != nil {
+		d.socket.Close()
+	}
+}
+
+// connect connects the socket, to the server or to a proxy. Until letGo it does not
+// outlive ctx, so that nothing over it has to look at ctx.
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	dial := d.DialContext
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
@@ -127,64 +90,47 @@ func (d *dialer) connect(_ context.Context, network, address string) (net.Conn, 
 	if address == d.hostport {
 		network = d.network
 	}
-	c, err := dial(d.ctx, network, address)
+	c, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.givenUp {
-		c.Close()
-		return nil, net.ErrClosed
-	}
-	d.socket = &tap{Conn: c}
-	return d.socket, nil
+	d.socket, d.stop = c, context.AfterFunc(ctx, func() { c.Close() })
+	return c, nil
 }
 
-// giveUp ends whatever still goes on.
-func (d *dialer) giveUp() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.givenUp = true
-	if d.socket != nil {
-		d.socket.Close()
-	}
-}
-
-// roundTripper sends the upgrade request over a connection of its own, through
-// the proxy that is set for u.
-func (d *dialer) roundTripper(u *url.URL) (*http.Transport, error) {
+// open returns what HTTP goes over to the server of u: the socket or TLS over it,
+// through the proxy that is set for u. On error there is no socket left.
+func (d *dialer) open(ctx context.Context, u *url.URL) (net.Conn, error) {
 	choose := d.Proxy
 	if choose == nil {
 		choose = http.ProxyFromEnvironment
 	}
-	proxy, err := choose(&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}})
+	via, err := choose(&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}})
 	if err != nil {
 		return nil, fmt.Errorf("choose a proxy: check HTTP_PROXY and HTTPS_PROXY: %w", err)
 	}
-	rt := &http.Transport{
-		DialContext:            d.connect,
-		TLSClientConfig:        d.clientTLS(),
-		DisableKeepAlives:      true,                // what is not upgraded is closed
-		Protocols:              new(http.Protocols), // an upgrade needs HTTP/1.1
-		MaxResponseHeaderBytes: 64 << 10,
-	}
-	rt.Protocols.SetHTTP1(true)
+	var over net.Conn
 	switch {
-	case proxy == nil:
-	case proxy.Scheme == "http" || proxy.Scheme == "https":
-		// net/http sends a CONNECT for https only, and forwards the ws that
-		// most proxies will not upgrade. RFC 6455 §4.1 asks for one either way.
-		rt.DialContext = func(_ context.Context, _, address string) (net.Conn, error) {
-			return d.connectThrough(proxy, address)
-		}
-	case proxy.Scheme == "socks5" || proxy.Scheme == "socks5h":
-		rt.Proxy = http.ProxyURL(proxy)
+	case via == nil:
+		over, err = d.connect(ctx, d.network, d.hostport)
+	case via.Scheme == "http" || via.Scheme == "https":
+		// For ws too: most proxies will not forward an upgrade, and RFC 6455
+		// §4.1 asks for a tunnel either way.
+		over, err = d.connectThrough(ctx, via)
+	case via.Scheme == "socks5" || via.Scheme == "socks5h":
+		over, err = d.connectSOCKS(ctx, via)
 	default:
-		return nil, fmt.Errorf("proxy %s: the scheme %q is not supported: use http, https or socks5", proxy.Host, proxy.Scheme)
+		return nil, fmt.Errorf("proxy %s: the scheme %q is not supported: use http, https or socks5", via.Host, via.Scheme)
 	}
-	d.bare = !d.tls && (proxy == nil || proxy.Scheme != "https")
-	return rt, nil
+	if err == nil && d.tls {
+		secure := tls.Client(over, d.clientTLS())
+		over, err = secure, secure.HandshakeContext(ctx)
+	}
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return over, nil
 }
 
 func (d *dialer) clientTLS() *tls.Config {
@@ -192,8 +138,15 @@ func (d *dialer) clientTLS() *tls.Config {
 	if cfg == nil {
 		cfg = &tls.Config{}
 	}
-	cfg.ServerName = orDefault(d.ServerName, orDefault(d.sni, cfg.ServerName))
-	return cfg // net/http offers no protocol but HTTP/1.1 with an upgrade
+	cfg.ServerName = orDefault(d.ServerName, orDefault(d.sni, orDefault(cfg.ServerName, d.host())))
+	cfg.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrade
+	return cfg
+}
+
+// host is the address's, without its port.
+func (d *dialer) host() string {
+	host, _, _ := net.SplitHostPort(d.hostport)
+	return host
 }
 
 // explain puts what to do before an error that a person may see.

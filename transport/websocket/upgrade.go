@@ -3,6 +3,7 @@
 package websocket
 
 import (
+	"bufio"
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // RFC 6455 asks for it, and not for security
 	"encoding/base64"
@@ -12,7 +13,42 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/splitmesh/splitmesh/transport"
 )
+
+// What an answer may be: its header's bytes, and how many of the kind 1xx precede it.
+const (
+	maxAnswer  = 64 << 10
+	maxInterim = 5
+)
+
+// upgrade sends req over conn, and returns what came after the answer when that
+// makes a WebSocket of conn.
+func upgrade(conn net.Conn, req *http.Request) (early []byte, err error) {
+	key := askUpgrade(req.Header)
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	answer := bufio.NewReader(io.LimitReader(conn, maxAnswer))
+	for range maxInterim + 1 {
+		resp, err := http.ReadResponse(answer, req)
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, fmt.Errorf("the connection ended in the midst of an answer, or its header is over %d bytes: %w", maxAnswer, err)
+		case err != nil:
+			return nil, fmt.Errorf("its answer to the upgrade: %w", err)
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			if err := checkUpgrade(resp.Header, key); err != nil {
+				return nil, err
+			}
+			return answer.Peek(answer.Buffered())
+		case resp.StatusCode >= 200:
+			return nil, fmt.Errorf("%w: the answer was %d %s", transport.ErrRefused, resp.StatusCode, http.StatusText(resp.StatusCode))
+		}
+	}
+	return nil, fmt.Errorf("%d answers of the kind 1xx came, and no other", maxInterim+1)
+}
 
 // newKey is a Sec-WebSocket-Key, RFC 6455 §4.1.
 func newKey() string {
@@ -104,34 +140,4 @@ func tokens(values []string) []string {
 		}
 	}
 	return all
-}
-
-// A tap is a dialled socket as net/http has it. Turned off, it says so to whoever
-// reads: so much of an answer's body as comes before that was in net/http's buffer.
-type tap struct {
-	net.Conn
-	off bool
-}
-
-var errTapOff = errors.New("the buffer is empty")
-
-func (t *tap) Read(p []byte) (int, error) {
-	if t.off {
-		return 0, errTapOff
-	}
-	return t.Conn.Read(p)
-}
-
-// drain returns what net/http has read beyond the answer 101 that body belongs to.
-// From then on the socket beneath t is the caller's, who leaves t and body alone.
-func (t *tap) drain(body io.Reader) ([]byte, error) {
-	t.off = true
-	early, err := io.ReadAll(io.LimitReader(body, maxPiece+1))
-	if len(early) > maxPiece {
-		return nil, errors.New("too much came with the answer 101")
-	}
-	if !errors.Is(err, errTapOff) {
-		return nil, fmt.Errorf("what came with the answer 101: %w", err)
-	}
-	return early, nil
 }

@@ -82,6 +82,52 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// Answers of the kind 1xx may come before the one that counts, but not for ever, nor
+// may any be without end.
+func TestInterimAnswers(t *testing.T) {
+	hint := "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"
+	for _, tt := range []struct{ before, after, says string }{
+		{before: hint, after: "early"},
+		{before: strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 5)},
+		{before: strings.Repeat(hint, 6), says: "1xx"},
+		{before: "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("x", 64<<10), says: "over 65536 bytes"},
+		{before: strings.Repeat("X", 64<<10), says: "over 65536 bytes"},
+		{before: "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found", says: "404 Not Found"},
+	} {
+		l := listenTCP(t)
+		go func() { // ends with the dial
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			r, err := http.ReadRequest(bufio.NewReader(c))
+			if err != nil {
+				return
+			}
+			sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+			answer := tt.before
+			if tt.says == "" {
+				answer += "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
+					base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n\x82" + string(rune(len(tt.after))) + tt.after
+			}
+			io.WriteString(c, answer)
+			io.Copy(io.Discard, c) // until the dialler leaves
+		}()
+		c, err := new(websocket.Transport).Dial(t.Context(), addrOf(l, "ws"), nil)
+		if err == nil {
+			got := make([]byte, len(tt.after))
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != tt.after {
+				t.Errorf("after %.50q: read %q, %v", tt.before, got, err)
+			}
+			c.Close()
+		}
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("after %.50q: %v; want %q", tt.before, err, tt.says)
+		}
+	}
+}
+
 // Ours and coder/websocket's, either as the client, over a socket and over TLS: they
 // understand each other's messages, pings and ends.
 func TestInterop(t *testing.T) {

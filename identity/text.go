@@ -63,7 +63,7 @@ func (id ID) Short() string {
 	if id.IsZero() {
 		return noID
 	}
-	return id.String()[:shortSize]
+	return text32.EncodeToString(id[:shortSize*5/8])
 }
 
 // PeerID returns the ID's other spelling, the libp2p peer ID of the same key: 52 characters that begin with

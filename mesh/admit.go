@@ -51,17 +51,14 @@ func (n *Node) admit(opening []byte, info session.PathInfo) func(net.Conn) {
 			return
 		}
 		defer leave()
-		done := make(chan struct{})
-		if !n.goRun(func() { // ends with the handshake
-			defer close(done)
-			if err := n.welcome(conn, r, services, info); err != nil {
-				n.log.Debug("arrival failed", "via", info.Remote, "err", err)
-			}
-		}) {
+		if !n.hold() {
 			conn.Close()
 			return
 		}
-		<-done
+		defer n.wg.Done()
+		if err := n.welcome(conn, r, services, info); err != nil {
+			n.log.Debug("arrival failed", "via", info.Remote, "err", err)
+		}
 	}
 }
 

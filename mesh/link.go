@@ -212,6 +212,16 @@ func (l *link) connect(ctx context.Context) (*session.Session, error) {
 		return nil, err
 	}
 	l.known = routes
+	if len(routes) == 1 { // nothing to race with
+		conn, res, err := l.dial(ctx, &routes[0], nil)
+		if err != nil {
+			err = &RouteError{routes[0].String(), err}
+			l.setTrouble(err)
+			l.failed(&routes[0])
+			return nil, err
+		}
+		return l.begin(conn, res, routes[0])
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {

@@ -335,13 +335,23 @@ func (n *Node) forget(l *listener) {
 // goRun starts f in a goroutine that Close waits for; f ends when n.ctx does. It
 // reports false, and does not start f, when the node is closed.
 func (n *Node) goRun(f func()) bool {
+	ok := n.hold()
+	if ok {
+		defer n.wg.Done()
+		n.wg.Go(f)
+	}
+	return ok
+}
+
+// hold has Close wait for the caller, until n.wg.Done. It reports false when Close
+// waits already.
+func (n *Node) hold() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
-		return false
+	if !n.closed {
+		n.wg.Add(1)
 	}
-	n.wg.Go(f)
-	return true
+	return !n.closed
 }
 
 // Close ends every session in order, each in 6 s at most, and returns when all

@@ -109,10 +109,11 @@ func (n *Node) sortRoutes(ctx context.Context, key linkKey, addrs []multiaddr.Mu
 		if id != key.peer {
 			r.relay = id
 		}
-		if id == n.id || seen[r.key()] || r.direct() && (key.relayedOnly || !n.canDial(base)) || !r.direct() && key.hop {
+		way := r.key()
+		if id == n.id || seen[way] || r.direct() && (key.relayedOnly || !n.canDial(base)) || !r.direct() && key.hop {
 			continue
 		}
-		seen[r.key()] = true
+		seen[way] = true
 		if r.direct() {
 			direct = append(direct, r)
 		} else {

@@ -22,30 +22,38 @@ func TestXor(t *testing.T) {
 		t.Errorf("unmasked %q", hello)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	src := make([]byte, 300)
+	src := make([]byte, 800)
 	for i := range src {
 		src[i] = byte(rng.Uint32())
 	}
-	for n := range 200 {
-		for off := range 9 {
-			key, from := rng.Uint32(), src[off:off+n]
-			want := make([]byte, n)
-			for i := range want {
-				want[i] = from[i] ^ byte(key>>(i%4*8))
-			}
-			got := make([]byte, n)
-			next := xor(got, from, key)
-			if wantNext := key>>(n%4*8) | key<<(32-n%4*8); !bytes.Equal(got, want) || next != wantNext {
-				t.Fatalf("%d bytes at %d: % x, then key %#x; want % x, then %#x", n, off, got, next, want, wantNext)
-			}
-			// In place, and in two pieces as a message's fragments come.
-			cut := rng.IntN(n + 1)
-			copy(got, from)
-			xor(got[cut:], got[cut:], xor(got[:cut], got[:cut], key))
-			if !bytes.Equal(got, want) {
-				t.Fatalf("%d bytes at %d, cut at %d: % x; want % x", n, off, cut, got, want)
+	defer func(w bool) { wide = w }(wide)
+	for range 2 { // where there are wide registers, also as if there were none
+		for n := range 600 {
+			for off := range 9 {
+				key, from := rng.Uint32(), src[off:off+n]
+				want := make([]byte, n)
+				for i := range want {
+					want[i] = from[i] ^ byte(key>>(i%4*8))
+				}
+				room := make([]byte, n+64)
+				got := room[:n]
+				next := xor(got, from, key)
+				if wantNext := key>>(n%4*8) | key<<(32-n%4*8); !bytes.Equal(got, want) || next != wantNext {
+					t.Fatalf("%d bytes at %d: % x, then key %#x; want % x, then %#x", n, off, got, next, want, wantNext)
+				}
+				if !bytes.Equal(room[n:], make([]byte, 64)) {
+					t.Fatalf("%d bytes at %d: more was written", n, off)
+				}
+				// In place, and in two pieces as a message's fragments come.
+				cut := rng.IntN(n + 1)
+				copy(got, from)
+				xor(got[cut:], got[cut:], xor(got[:cut], got[:cut], key))
+				if !bytes.Equal(got, want) {
+					t.Fatalf("%d bytes at %d, cut at %d: % x; want % x", n, off, cut, got, want)
+				}
 			}
 		}
+		wide = false
 	}
 }
 

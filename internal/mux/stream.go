@@ -32,6 +32,8 @@ type Stream struct {
 	turnRoom   uint64
 	turnPrev   *Stream
 	turnNext   *Stream
+	owes       bool // the output was promised more, which the turn of s is to bring
+	company    bool // others wait for their turn, as s takes its own; the writer's
 
 	// mu guards the rest. It is taken before m.mu.
 	mu            sync.Mutex

@@ -84,6 +84,7 @@ func (m *Mux) mayTry(s *Stream) (flags uint16, ok bool) {
 		return 0, false
 	}
 	s.turnRoom = m.turns.room
+	s.company = m.turns.head != nil
 	// The frame carries a SYN that still waits, and until the outcome is known
 	// AppendControl leaves s alone: else the SYN, in a flood of others, might
 	// miss the record and come after the data.
@@ -97,7 +98,13 @@ func (m *Mux) mayTry(s *Stream) (flags uint16, ok bool) {
 // tried settles a try of s at the output. done means that it need not be
 // repeated: the frame was taken, or the output refused for good.
 func (m *Mux) tried(s *Stream, taken, done bool) {
+	m.settle(s, taken, done).signalWriter()
+}
+
+// settle is tried, but for waking the stream that it returns.
+func (m *Mux) settle(s *Stream, taken, done bool) (next *Stream) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if s.synClaimed {
 		s.synClaimed = false
 		if taken {
@@ -107,24 +114,32 @@ func (m *Mux) tried(s *Stream, taken, done bool) {
 			m.cfg.Output.Wake()
 		}
 	}
-	var next *Stream
 	switch {
 	case done:
 		s.turn = turnNone
 		next = m.turns.wake()
+		if s.company && taken && next != nil {
+			next.owes = true
+		} else if s.company && taken || s.owes && !taken {
+			m.cfg.Output.Wake() // no company comes
+		}
+		s.owes = false
 	case s.turnRoom == m.turns.room:
 		m.turns.pushFront(s)
 	default: // there was room between the refusal and now
 		s.turn = turnWoken
 	}
-	m.mu.Unlock()
-	next.signalWriter()
+	return next
 }
 
 // leave gives up s's place, or passes its turn on.
 func (m *Mux) leave(s *Stream) {
 	var next *Stream
 	m.mu.Lock()
+	if s.owes {
+		s.owes = false
+		m.cfg.Output.Wake()
+	}
 	switch s.turn {
 	case turnQueued:
 		m.turns.remove(s)

@@ -129,7 +129,7 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte, more bool) (int, error) {
 		copy(b.B[room+HeaderSize:], p)
 	}
 	copy(b.B[room:], s.head[:])
-	taken, err := s.m.cfg.Output.TryWrite(b, inline, goesOn || more && n == len(p))
+	taken, err := s.m.cfg.Output.TryWrite(b, inline, goesOn || more && n == len(p) || s.company)
 	s.m.tried(s, taken, taken || err != nil)
 	if taken {
 		return n, nil

@@ -196,21 +196,25 @@ func (c *conn) setDeadline(d *deadline, t time.Time) error {
 // maxSilence is how many ping intervals a waiting Read may hear nothing.
 const maxSilence = 3
 
-// tick pings, and gives the other side up after maxSilence. While no Read waits,
-// nothing can be heard, and silence says nothing.
+// tick pings if nothing was heard since the one before, and gives the other side up
+// after maxSilence. While no Read waits, nothing can be heard, and silence says
+// nothing.
 func (c *conn) tick() {
 	heard := c.link.heard()
-	if heard == c.heard && c.reading.busy() {
+	silent := heard == c.heard
+	c.heard = heard
+	if silent && c.reading.busy() {
 		c.silence++
 	} else {
 		c.silence = 0
 	}
-	c.heard = heard
 	if c.silence == maxSilence {
 		_ = c.end(errPeerSilent, abrupt)
 		return
 	}
-	c.link.ping()
+	if silent {
+		c.link.ping()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == nil {

@@ -429,6 +429,24 @@ func TestPings(t *testing.T) {
 			wg.Wait()
 		})
 	})
+	t.Run("not needed", func(t *testing.T) { // who is heard is not asked
+		synctest.Test(t, func(t *testing.T) {
+			c, peer := servePipe(t, time.Second)
+			go io.Copy(io.Discard, c) // ends with c
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for range 100 {
+					peer.Write(frame(binMsg, "x"))
+					time.Sleep(900 * time.Millisecond)
+				}
+			})
+			defer wg.Wait()
+			_ = peer.SetReadDeadline(time.Now().Add(89 * time.Second))
+			if n, err := peer.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%d bytes came, %v", n, err)
+			}
+		})
+	})
 	t.Run("unanswered", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, peer := servePipe(t, time.Second)

@@ -20,8 +20,9 @@
 //
 // Then each Write is one binary message (several when it is over 128 KiB), and Read
 // runs over the messages' ends. There is no compression. A text message, or one over
-// 256 KiB, ends the connection. A ping goes out every PingInterval, and a peer from
-// which a waiting Read has heard nothing for three of them is taken for dead.
+// 256 KiB, ends the connection. A ping goes out when nothing was heard for a
+// PingInterval, and a peer from which a waiting Read has heard nothing for three of
+// them is taken for dead.
 //
 // A deadline that expires in the midst of a Read or Write ends the connection, as
 // what it interrupts could not be taken up again; one that expires while nothing
@@ -49,7 +50,8 @@ import (
 const (
 	// DefaultPath is what the paths that Dial asks for begin with.
 	DefaultPath = "/api/v1/ws/"
-	// DefaultPingInterval is under the idle limits of CDNs, which are 60 s and more.
+	// DefaultPingInterval is under half the idle limits of CDNs, which are 60 s and
+	// more: silence is noticed at the end of the second interval.
 	DefaultPingInterval = 25 * time.Second
 	// DefaultArrivalTimeout is how long an arrival at a listener may take, from
 	// its first packet to the end of its request.
@@ -88,7 +90,8 @@ type Transport struct {
 	// DialContext connects, to the server or to the proxy; nil is that of a
 	// zero net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// PingInterval is how often a ping is sent; 0 is DefaultPingInterval.
+	// PingInterval is how long nothing may be heard before a ping is sent, in the
+	// interval after; 0 is DefaultPingInterval.
 	PingInterval time.Duration
 	// ArrivalTimeout cuts an arrival at a listener whose request is not complete
 	// by then; 0 is DefaultArrivalTimeout.

@@ -81,8 +81,8 @@ bench: ## measure beside TLS, libp2p and WireGuard, half an hour; writes benchma
 bench-quick: ## the same in a minute, and fail when a ratio falls through its floor
 	cd benchmarks && go run ./compare -quick -floors floors.json
 
-scale: ## measure what 10,000 sessions and 1,000 circuits cost, four minutes; writes docs/scale
-	cd benchmarks && go run ./scale
+scale: ## measure what 10,000 sessions and 1,000 circuits cost, eight minutes; writes docs/scale
+	cd benchmarks && go run ./scale -markdown ../docs/SCALE.md
 
 microbench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PACKAGES)

@@ -9,9 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
-	"runtime"
-	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -231,27 +228,6 @@ func first(ctx context.Context, all *nodes) (*hall, *link, error) {
 	return h, l, err
 }
 
-// A footprint is what a process holds after its garbage was collected.
-type footprint struct {
-	Bytes, Stacks, RSS, Goroutines float64
-	CPU                            time.Duration
-}
-
-func settled() footprint {
-	for range 3 { // pools survive one
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	f := footprint{Bytes: float64(m.HeapAlloc + m.StackInuse), Stacks: float64(m.StackInuse), Goroutines: float64(runtime.NumGoroutine()), CPU: cpuTime()}
-	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
-		var size, resident float64
-		_, _ = fmt.Sscan(string(statm), &size, &resident)
-		f.RSS = resident * float64(os.Getpagesize())
-	}
-	return f
-}
-
 // sessions: what doesn't fit under the limit of open files is dialled by another
 // process, and its half of the memory is not in the figures.
 func sessions(ctx context.Context, o options, n int) ([]float64, error) {
@@ -283,26 +259,30 @@ func sessions(ctx context.Context, o options, n int) ([]float64, error) {
 	o.say("%d dials took %v", here, time.Since(start).Round(time.Millisecond))
 	var away *child
 	if here < n {
-		if away, err = newChild(dialCommand, fmt.Sprint(n-here), h.node.Addrs()[0].String(), h.addr); err != nil {
+		if away, err = newChild(dialCommand, fmt.Sprint(n-here), h.node.Addrs()[0].String(), h.addr, ""); err != nil {
 			return nil, err
 		}
 		defer away.end()
+		if err := away.ask("dial", nil); err != nil {
+			return nil, err
+		}
 	}
 	pause(ctx, 2*time.Second) // what is given back when idle
 	after, sides := settled(), float64(n+here)
 	o.say("%.1f of the KiB a side are stacks", (after.Stacks-before.Stacks)/1024/sides)
-	if o.heap != "" {
-		if err := writeHeap(o.heap); err != nil {
-			return nil, err
-		}
+	if err := writeHeap(o.heap); err != nil {
+		return nil, err
 	}
 	idle := 5 * time.Second
 	if n >= 1000 {
-		idle = 20 * time.Second // in which every path asks once whether it lives
+		// Sessions ask after 20 s of silence whether the other end lives, and WebSockets
+		// every 25 s: less would miss one of them.
+		idle = 50 * time.Second
 	}
-	busy := cpuTime()
+	busy, woken := used()
 	pause(ctx, idle)
-	busy = cpuTime() - busy
+	later, wakeups := used()
+	busy, woken = later-busy, wakeups-woken
 	took, err := echoes(ctx, links, 2*time.Second)
 	if err != nil {
 		return nil, err
@@ -321,7 +301,7 @@ func sessions(ctx context.Context, o options, n int) ([]float64, error) {
 		}
 		h.mu.Unlock()
 		var there int64
-		if err := away.ask(&there); err != nil {
+		if err := away.ask("echo", &there); err != nil {
 			return nil, err
 		}
 		alive.Add(there)
@@ -332,15 +312,8 @@ func sessions(ctx context.Context, o options, n int) ([]float64, error) {
 		(after.Goroutines - before.Goroutines) / sides,
 		busy.Seconds() * 1000 / idle.Seconds() / (sides / 2) * 1000,
 		quantile(took, 0.5), quantile(took, 0.99), float64(alive.Load()),
+		float64(woken) / idle.Seconds() / sides,
 	}, ctx.Err()
-}
-
-func writeHeap(file string) error {
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	return errors.Join(pprof.Lookup("heap").WriteTo(f, 0), f.Close())
 }
 
 // busy keeps links full for so long while the others echo. during is called
@@ -399,8 +372,15 @@ func streams(ctx context.Context, _ options, n int) ([]float64, error) {
 	}
 	pause(ctx, 2*time.Second)
 	after := settled()
+	quiet, err := echoes(ctx, []*link{probe}, time.Second)
+	if err != nil {
+		return nil, err
+	}
 	rate, _, took, err := busy(ctx, links, []*link{probe}, time.Second, nil)
-	return []float64{rate, (after.Bytes - before.Bytes) / 1024 / float64(2*n), quantile(took, 0.5), quantile(took, 0.99)}, err
+	return []float64{
+		rate, (after.Bytes - before.Bytes) / 1024 / float64(2*n), quantile(took, 0.5), quantile(took, 0.99),
+		quantile(quiet, 0.5), quantile(quiet, 0.99),
+	}, err
 }
 
 func paths(ctx context.Context, _ options, n int) ([]float64, error) {
@@ -434,6 +414,8 @@ func paths(ctx context.Context, _ options, n int) ([]float64, error) {
 	if got := len(l.near.(*mesh.Conn).Paths()); got != n {
 		return nil, fmt.Errorf("%d paths, want %d", got, n)
 	}
-	rate, cpu, _, err := busy(ctx, []*link{l}, nil, 2*time.Second, nil)
-	return []float64{rate, cpu}, err
+	before := settled()
+	var full footprint
+	rate, cpu, _, err := busy(ctx, []*link{l}, nil, 2*time.Second, func() error { full = settled(); return nil })
+	return []float64{rate, cpu, (full.Bytes - before.Bytes) / 1024}, err
 }

@@ -1,7 +1,7 @@
 // Command scale measures what many sessions, streams, paths and circuits cost,
 // over loopback sockets and by the public API alone; docs/SCALE.md shows a run.
 //
-//	go run ./scale          # everything; four minutes
+//	go run ./scale          # everything; eight minutes
 //	go run ./scale -quick   # sizes up to 100
 //
 // Read main.go, what is measured and demanded; cases.go, how; relays.go, what
@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,7 +18,6 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
-	"runtime"
 	"time"
 )
 
@@ -32,22 +32,32 @@ type kase struct {
 var kases = []kase{
 	{
 		"sessions", "idle sessions with one listening node, a dialling node each",
-		[]string{"sessions", "KiB a side", "KiB a side with the dialling node", "goroutines a side", "idle CPU ms/s per 1,000", "p50 ms", "p99 ms", "echo at the end"},
+		[]string{"sessions", "KiB a side", "KiB a side with the dialling node", "goroutines a side", "idle CPU ms/s per 1,000", "p50 ms", "p99 ms", "echo at the end", "wake-ups/s a side"},
 		[]int{1, 10, 100, 1000, 10000}, sessions,
 	},
 	{
+		"sides", "the same, with the dialling nodes in a process of their own",
+		[]string{"sessions", "KiB listening", "of it stacks", "goroutines", "KiB dialling", "of it stacks", "goroutines"},
+		[]int{100, 1000}, sides,
+	},
+	{
 		"streams", "streams of one session, all busy, and the echo of one more",
-		[]string{"streams", "MB/s", "KiB an idle stream a side", "p50 ms", "p99 ms"},
+		[]string{"streams", "MB/s", "KiB an idle stream a side", "p50 ms", "p99 ms", "p50 ms, all idle", "p99 ms, all idle"},
 		[]int{1, 10, 100, 1000}, streams,
 	},
 	{
+		"buffers", "MiB in the process before that many streams of a session were busy, meanwhile, and 25 s after",
+		[]string{"streams", "before", "busy", "after", "RSS before", "RSS busy", "RSS after"},
+		[]int{10, 100, 1000}, buffers,
+	},
+	{
 		"paths", "one stream over that many relays at once, all in one process",
-		[]string{"paths", "MB/s", "CPU s/GB"},
+		[]string{"paths", "MB/s", "CPU s/GB", "KiB more when busy"},
 		[]int{1, 2, 4, 8}, paths,
 	},
 	{
 		"circuits", "circuits at one relay in a process of its own, a tenth of them busy; its sessions with both ends are part of what they cost",
-		[]string{"circuits", "KiB idle", "KiB a tenth busy", "KiB of RSS", "goroutines", "MB/s", "p50 ms", "p99 ms"},
+		[]string{"circuits", "KiB idle", "KiB a tenth busy", "KiB of RSS", "goroutines", "MB/s", "p50 ms", "p99 ms", "relay's CPU s/GB"},
 		[]int{1, 10, 100, 1000}, circuits,
 	},
 	{
@@ -64,13 +74,17 @@ type bar struct {
 	unit       string
 	most       bool // it may be at most so much, not at least
 	want       float64
+	times      float64 // the column, to be in the unit; 0 means 1
 }
 
 var bars = []bar{
-	{"IDLE_SESSION_KIB", "sessions", 1, "KiB a side", true, 32},
-	{"IDLE_SESSION_GOROUTINES", "sessions", 3, "a side", true, 3},
-	{"SESSIONS", "sessions", 7, "that all echo", false, 10000},
-	{"CIRCUIT_KIB", "circuits", 2, "KiB at the relay", true, 64},
+	{"IDLE_SESSION_KIB", "sessions", 1, "KiB a side", true, 32, 0},
+	{"IDLE_SESSION_GOROUTINES", "sessions", 3, "a side", true, 3, 0},
+	{"IDLE_DIALLER_KIB", "sides", 4, "KiB where it was dialled", true, 32, 0},
+	{"IDLE_DIALLER_GOROUTINES", "sides", 6, "where it was dialled", true, 3, 0},
+	{"SESSIONS", "sessions", 7, "that all echo", false, 10000, 0},
+	{"CIRCUIT_KIB", "circuits", 2, "KiB of heap and stacks at the relay", true, 64, 0},
+	{"IDLE_CPU", "sessions", 4, "CPU s a minute for both sides of 1,000", true, none, 0.06},
 }
 
 // judge is the line of a bar, empty when nothing was measured.
@@ -80,7 +94,10 @@ func (b bar) judge(tables []*table) string {
 			continue
 		}
 		row := t.Rows[len(t.Rows)-1]
-		v, sign, word := row[b.column], "≥", "ok"
+		v, sign, word := row[b.column]*cmp.Or(b.times, 1), "≥", "ok"
+		if b.want == none {
+			return fmt.Sprintf("%s = %s %s, of %.0f (no bar)", b.name, number(v), b.unit, row[0])
+		}
 		if b.most {
 			sign = "≤"
 		}
@@ -98,6 +115,7 @@ type options struct {
 	quick bool
 	out   string
 	heap  string
+	doc   string
 	say   func(format string, args ...any)
 }
 
@@ -117,9 +135,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "scale:", err)
 		os.Exit(2)
 	}
-	if o.heap != "" {
-		runtime.MemProfileRate = 1024 // finer than usual: the structures are small
-	}
+	profile(o.heap)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := scale(ctx, o, os.Stdout); err != nil {
@@ -132,9 +148,10 @@ func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("scale", flag.ContinueOnError)
 	only := f.String("only", "", "only the cases that match this `regexp`")
 	f.IntVar(&o.max, "max", 1<<30, "no size over this `number`")
-	f.BoolVar(&o.quick, "quick", false, "sizes up to 100: a minute and a half")
+	f.BoolVar(&o.quick, "quick", false, "sizes up to 100: three minutes")
 	f.StringVar(&o.out, "out", "../docs/scale", "write scale.json, scale.md and scale.svg to this `directory`")
-	f.StringVar(&o.heap, "heap", "", "write the heap profile of the idle sessions to this `file`; the last size stays")
+	f.StringVar(&o.heap, "heap", "", "write the heap profile of the idle sessions to this `file`, of sides the dialling one to FILE.dialler; the last size stays")
+	f.StringVar(&o.doc, "markdown", "", "put the tables into this `file` too, between the lines "+docBegin+" and "+docEnd)
 	f.Usage = func() {
 		fmt.Fprint(f.Output(), `scale measures what many sessions, streams, paths and circuits cost.
 
@@ -143,10 +160,11 @@ reach: at the largest size that was measured. 10,000 sessions want 20,000
 open files; what the limit does not allow is dialled by a second process.
 Ctrl-C stops it, and it prints and writes what it has.
 
-	go run ./scale                            all, four minutes
+	go run ./scale                            all, eight minutes
 	go run ./scale -quick -out /tmp/scale
 	go run ./scale -only 'sessions|circuits' -max 1000 -out /tmp/scale
-	go run ./scale -only sessions -max 1000 -out /tmp/scale -heap heap.out && go tool pprof -top heap.out
+	go run ./scale -only sides -out /tmp/scale -heap heap.out && go tool pprof -top heap.out
+	go run ./scale -markdown ../docs/SCALE.md  all, and the page that shows it
 
 `)
 		f.PrintDefaults()

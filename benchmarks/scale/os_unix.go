@@ -18,7 +18,7 @@ func openFiles(want int) (int, error) {
 		return int(l.Cur), nil
 	}
 	higher := l
-	higher.Cur, higher.Max = max(l.Cur, uint64(want)), max(l.Max, uint64(want))
+	higher.Cur, higher.Max = atLeast(l.Cur, want), atLeast(l.Max, want)
 	err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &higher)
 	if err != nil { // only root may raise Max
 		l.Cur = l.Max
@@ -28,10 +28,20 @@ func openFiles(want int) (int, error) {
 	return int(l.Cur), err
 }
 
-func cpuTime() time.Duration {
+// The limits are of either type, by platform.
+func atLeast[T int64 | uint64](have T, want int) T { return max(have, T(want)) }
+
+// used is the CPU time of this process, and how often its threads have gone to
+// sleep, and so been woken.
+func used() (cpu time.Duration, wakeups int64) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+		return 0, 0
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), int64(u.Nvcsw) //nolint:unconvert // int32 on some platforms
+}
+
+func cpuTime() time.Duration {
+	cpu, _ := used()
+	return cpu
 }

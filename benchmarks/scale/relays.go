@@ -23,7 +23,7 @@ import (
 // ready, one of JSON for each line on stdin, and end with stdin.
 const (
 	relayCommand = "serve-relay" // prints its address, answers with its footprint
-	dialCommand  = "serve-dials" // N ADDR PEER: answers with how many sessions echo
+	dialCommand  = "serve-dials" // N ADDR PEER HEAP: has so many nodes, and does as serveDials says
 )
 
 // asChild reports whether the arguments are those of such a process, and is it.
@@ -31,8 +31,8 @@ func asChild(args []string) (bool, error) {
 	switch {
 	case len(args) == 1 && args[0] == relayCommand:
 		return true, serveRelay()
-	case len(args) == 4 && args[0] == dialCommand:
-		return true, serveDials(args[1], args[2], args[3])
+	case len(args) == 5 && args[0] == dialCommand:
+		return true, serveDials(args[1], args[2], args[3], args[4])
 	}
 	return false, nil
 }
@@ -48,10 +48,17 @@ func serveRelay() error {
 	if err := n.Start(context.Background()); err != nil {
 		return err
 	}
-	return answer(n.Addrs()[0].String(), func() any { return settled() })
+	return answer(n.Addrs()[0].String(), func(string) (any, error) {
+		f := settled()
+		f.Carried = float64(n.Stats().Relay.Bytes)
+		return f, nil
+	})
 }
 
-func serveDials(count, at, peer string) error {
+// serveDials dials when it is told "dial"; "echo" is answered by how many sessions
+// do, "footprint" by that, once its heap profile is in the file named.
+func serveDials(count, at, peer, heap string) error {
+	profile(heap)
 	n, err := strconv.Atoi(count)
 	if err != nil {
 		return err
@@ -60,6 +67,7 @@ func serveDials(count, at, peer string) error {
 	if err != nil {
 		return err
 	}
+	_, _ = openFiles(n + 200)
 	ctx := context.Background()
 	var all nodes
 	defer all.close()
@@ -68,31 +76,39 @@ func serveDials(count, at, peer string) error {
 		return err
 	}
 	conns := make([]net.Conn, n)
-	if err := each(ctx, n, atOnce, func(i int) (err error) {
-		if conns[i], err = diallers[i].Dial(ctx, peer); err == nil {
-			_, err = conns[i].Write(make([]byte, 8))
+	return answer("ready", func(what string) (any, error) {
+		switch what {
+		case "dial":
+			return n, each(ctx, n, atOnce, func(i int) (err error) {
+				if conns[i], err = diallers[i].Dial(ctx, peer); err == nil {
+					_, err = conns[i].Write(make([]byte, 8))
+				}
+				return err
+			})
+		case "footprint":
+			return settled(), writeHeap(heap)
 		}
-		return err
-	}); err != nil {
-		return err
-	}
-	return answer("ready", func() any {
 		alive := 0
 		for _, c := range conns {
 			_ = c.SetDeadline(time.Now().Add(patience))
 			if ask(c) == nil {
 				alive++
 			}
+			_ = c.SetDeadline(time.Time{}) // whose timers are not to be counted
 		}
-		return alive
+		return alive, nil
 	})
 }
 
-func answer(ready string, with func() any) error {
+func answer(ready string, with func(what string) (any, error)) error {
 	signal.Ignore(os.Interrupt) // which the terminal sends to all
 	fmt.Println(ready)
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); {
-		if err := json.NewEncoder(os.Stdout).Encode(with()); err != nil {
+		v, err := with(s.Text())
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
 			return err
 		}
 	}
@@ -133,12 +149,13 @@ func newChild(args ...string) (*child, error) {
 	return c, nil
 }
 
-func (c *child) ask(v any) error {
-	if _, err := io.WriteString(c.in, "\n"); err != nil {
+// ask has the process do what it is told, and puts the answer into v, if not nil.
+func (c *child) ask(what string, v any) error {
+	if _, err := io.WriteString(c.in, what+"\n"); err != nil {
 		return err
 	}
 	line, err := c.out.ReadBytes('\n')
-	if err != nil {
+	if err != nil || v == nil {
 		return err
 	}
 	return json.Unmarshal(line, v)
@@ -223,7 +240,7 @@ func circuits(ctx context.Context, _ options, n int) ([]float64, error) {
 	w := &web{relays: []*child{r}}
 	defer w.close()
 	var before, idle, full footprint
-	if err := r.ask(&before); err != nil {
+	if err := r.ask("", &before); err != nil {
 		return nil, err
 	}
 	listeners := (n + 99) / 100
@@ -231,14 +248,15 @@ func circuits(ctx context.Context, _ options, n int) ([]float64, error) {
 		return nil, err
 	}
 	pause(ctx, 2*time.Second)
-	if err := r.ask(&idle); err != nil {
+	if err := r.ask("", &idle); err != nil {
 		return nil, err
 	}
-	rate, _, took, err := busy(ctx, w.full, w.others, 3*time.Second, func() error { return r.ask(&full) })
+	rate, _, took, err := busy(ctx, w.full, w.others, 3*time.Second, func() error { return r.ask("", &full) })
 	each := 1024 * float64(n)
 	return []float64{
 		(idle.Bytes - before.Bytes) / each, (full.Bytes - before.Bytes) / each, (full.RSS - before.RSS) / each,
 		(full.Goroutines - before.Goroutines) / float64(n), rate, quantile(took, 0.5), quantile(took, 0.99),
+		(full.CPU - idle.CPU).Seconds() / ((full.Carried - idle.Carried) / 1e9),
 	}, err
 }
 

@@ -87,6 +87,9 @@ func report(o options, here machine, tables []*table, out io.Writer) error {
 	if len(verdicts) > 0 {
 		md += "\n```\n" + strings.Join(verdicts, "\n") + "\n```\n"
 	}
+	if err := intoDoc(o.doc, md); err != nil {
+		return err
+	}
 	record, err := json.MarshalIndent(map[string]any{"machine": here, "tables": tables, "bars": verdicts}, "", "\t")
 	if err != nil {
 		return err
@@ -103,6 +106,29 @@ func report(o options, here machine, tables []*table, out io.Writer) error {
 	)
 }
 
+// What is between these lines of a page is the report's.
+const (
+	docBegin = "<!-- scale: begin -->"
+	docEnd   = "<!-- scale: end -->"
+)
+
+// intoDoc puts the report into a page, if there is a file for one.
+func intoDoc(file, md string) error {
+	if file == "" {
+		return nil
+	}
+	page, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(page), docBegin+"\n")
+	_, tail, ok2 := strings.Cut(rest, docEnd)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no lines %s and %s to put the tables between", file, docBegin, docEnd)
+	}
+	return os.WriteFile(file, []byte(head+docBegin+"\n"+md+docEnd+tail), 0o600)
+}
+
 // A curve is a column of a case over its size.
 type curve struct {
 	kase   string
@@ -115,7 +141,7 @@ var panels = []struct {
 	log    bool
 	curves []curve
 }{
-	{"memory, KiB", true, []curve{{"sessions", 1, "a side of an idle session"}, {"streams", 2, "a side of an idle stream"}, {"circuits", 2, "a circuit at its relay"}}},
+	{"memory, KiB", true, []curve{{"sessions", 1, "a side of an idle session"}, {"streams", 2, "a side of an idle stream"}, {"circuits", 2, "a circuit at its relay"}, {"sides", 4, "a session where it was dialled"}}},
 	{"CPU", false, []curve{{"sessions", 4, "ms/s of 1,000 idle sessions"}, {"paths", 2, "s/GB over so many paths"}}},
 	{"p99 of an echo, ms", false, []curve{{"sessions", 6, "idle sessions"}, {"streams", 4, "busy streams"}, {"circuits", 7, "circuits, a tenth busy"}, {"relays", 3, "relays, 64 busy circuits"}}},
 	{"MB/s", false, []curve{{"streams", 1, "streams"}, {"paths", 1, "paths"}, {"circuits", 5, "circuits"}, {"relays", 1, "relays"}}},

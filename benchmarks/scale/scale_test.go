@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sync/atomic"
@@ -36,7 +38,7 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	most, least := bar{"A", "k", 1, "KiB", true, 32}, bar{"B", "k", 1, "that echo", false, 32}
+	most, least := bar{"A", "k", 1, "KiB", true, 32, 0}, bar{"B", "k", 1, "that echo", false, 32, 0}
 	for _, tt := range []struct {
 		bar  bar
 		rows [][]float64
@@ -46,6 +48,7 @@ func TestJudge(t *testing.T) {
 		{most, [][]float64{{1, 99}, {10, 31.25}}, "A = 31.2 KiB, of 10 (bar ≤ 32) ok"},
 		{most, [][]float64{{10, 33}}, "A = 33 KiB, of 10 (bar ≤ 32) SHORT"},
 		{least, [][]float64{{10, 32}}, "B = 32 that echo, of 10 (bar ≥ 32) ok"},
+		{bar{"C", "k", 1, "s", true, none, 0.5}, [][]float64{{10, 31}}, "C = 15.5 s, of 10 (no bar)"},
 		{least, [][]float64{{10, 31}}, "B = 31 that echo, of 10 (bar ≥ 32) SHORT"},
 	} {
 		if got := tt.bar.judge([]*table{{Name: "other", Rows: [][]float64{{1, 1}}}, {Name: "k", Rows: tt.rows}}); got != tt.want {
@@ -80,6 +83,27 @@ func TestEach(t *testing.T) {
 		return nil
 	}); !errors.Is(err, broken) {
 		t.Errorf("%v, want %v", err, broken)
+	}
+}
+
+func TestIntoDoc(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := intoDoc("", "new"); err != nil {
+		t.Error(err)
+	}
+	for page, want := range map[string]string{
+		"a\n" + docBegin + "\nold\n" + docEnd + "\nb\n": "a\n" + docBegin + "\nnew\n" + docEnd + "\nb\n",
+		"a\n" + docBegin + "\nold\n":                    "",
+		docEnd + "\n":                                   "",
+	} {
+		if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := intoDoc(file, "new\n")
+		got, _ := os.ReadFile(file)
+		if want == "" && (err == nil || string(got) != page) || want != "" && (err != nil || string(got) != want) {
+			t.Errorf("%q became %q, %v, want %q", page, got, err, want)
+		}
 	}
 }
 

@@ -31,6 +31,8 @@ type wirePayload struct {
 	Capabilities []string `cbor:"5,keyasint,omitempty"`
 	Operator     string   `cbor:"6,keyasint,omitempty"`
 	Revoked      bool     `cbor:"7,keyasint,omitempty"`
+	Network      string   `cbor:"8,keyasint,omitempty"`
+	Name         string   `cbor:"9,keyasint,omitempty"`
 }
 
 var encMode, decMode = modes()
@@ -71,7 +73,7 @@ func (r *Record) encodePayload() []byte {
 	for i, a := range r.Addrs {
 		addrs[i] = a.Bytes()
 	}
-	return mustEncode(wirePayload{r.ID[:], r.Sequence, r.Expires, addrs, r.Capabilities, r.Operator, r.Revoked})
+	return mustEncode(wirePayload{r.ID[:], r.Sequence, r.Expires, addrs, r.Capabilities, r.Operator, r.Revoked, r.Network, r.Name})
 }
 
 // Parse decodes a record of at most [MaxSize] bytes and checks everything about it that does not depend on the time, for
@@ -110,7 +112,10 @@ func parse(b []byte) (r *Record, field string, err error) {
 		return r, "signature", ErrBadSignature
 	}
 
-	*r = Record{ID: id, Sequence: p.Sequence, Expires: p.Expires, Capabilities: p.Capabilities, Operator: p.Operator, Revoked: p.Revoked}
+	*r = Record{
+		ID: id, Sequence: p.Sequence, Expires: p.Expires, Capabilities: p.Capabilities,
+		Operator: p.Operator, Network: p.Network, Name: p.Name, Revoked: p.Revoked,
+	}
 	for i, a := range p.Addrs {
 		addr, err := multiaddr.NewMultiaddrBytes(a)
 		if err != nil {

@@ -31,11 +31,17 @@ type Record struct {
 	// Capabilities are what the peer does for others: sorted, each once, of 1 to MaxCapability characters a-z, 0-9 and
 	// hyphen. At most MaxCapabilities.
 	Capabilities []string
-	// Operator is who says to run the peer, in at most MaxOperator bytes of UTF-8 with no control characters. It is
+	// Operator is who says to run the peer, in at most MaxLabel bytes of UTF-8 with no control characters. It is
 	// the peer's own word: use it to keep relays of one operator apart, never to trust one.
 	Operator string
+	// Network is the network that the peer says to be in, such as its provider's: a label like Operator, and for the
+	// same use.
+	Network string
+	// Name is what the peer would like to be called: see [ValidName]. Whoever keeps records gives a name to one peer
+	// at a time, if it is a [Namer]; elsewhere it is the peer's own word, and never stands for an ID.
+	Name string
 	// Revoked ends the key for good: a peer says it when its key is lost or stolen. A revocation does not expire and
-	// carries no Addrs, Capabilities or Operator, so that who forgets to look at Revoked has nothing to dial.
+	// carries no Addrs, Capabilities, labels or Name, so that who forgets to look at Revoked has nothing to dial.
 	Revoked bool
 
 	// encoded is what Sign or Parse found good; nobody writes to it. Nil until signed.
@@ -150,12 +156,18 @@ func (r *Record) validate() (field string, err error) {
 		return bad("addrs", "%d addresses, and at most %d are allowed", len(r.Addrs), MaxAddrs)
 	case len(r.Capabilities) > MaxCapabilities:
 		return bad("capabilities", "%d capabilities, and at most %d are allowed", len(r.Capabilities), MaxCapabilities)
-	case len(r.Operator) > MaxOperator:
-		return bad("operator", "%d bytes, and at most %d are allowed", len(r.Operator), MaxOperator)
-	case !utf8.ValidString(r.Operator) || strings.ContainsFunc(r.Operator, unicode.IsControl):
-		return bad("operator", "it must be UTF-8 without control characters")
-	case r.Revoked && (len(r.Addrs) > 0 || len(r.Capabilities) > 0 || r.Operator != ""):
-		return bad("revoked", "a revocation carries no addresses, capabilities or operator")
+	case r.Name != "" && !ValidName(r.Name):
+		return bad("name", "%q must have 1 to %d characters a-z, 0-9 and hyphen, and no hyphen at an end", clip(r.Name), MaxName)
+	case r.Revoked && (len(r.Addrs) > 0 || len(r.Capabilities) > 0 || r.Operator != "" || r.Network != "" || r.Name != ""):
+		return bad("revoked", "a revocation carries no addresses, capabilities, labels or name")
+	}
+	for _, l := range []struct{ field, label string }{{"operator", r.Operator}, {"network", r.Network}} {
+		switch {
+		case len(l.label) > MaxLabel:
+			return bad(l.field, "%d bytes, and at most %d are allowed", len(l.label), MaxLabel)
+		case !utf8.ValidString(l.label) || strings.ContainsFunc(l.label, unicode.IsControl):
+			return bad(l.field, "it must be UTF-8 without control characters")
+		}
 	}
 	for i, a := range r.Addrs {
 		if len(a) == 0 {
@@ -174,6 +186,12 @@ func (r *Record) validate() (field string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// ValidName reports whether a peer may be called name: 1 to [MaxName] characters a-z, 0-9 and hyphen, neither first nor
+// last a hyphen. So a name is a DNS label, and shorter than any spelling of an ID.
+func ValidName(name string) bool {
+	return validCapability(name) && len(name) <= MaxName && name[0] != '-' && name[len(name)-1] != '-'
 }
 
 func validCapability(c string) bool {

@@ -32,6 +32,7 @@ type vector struct {
 	Addrs             []string
 	Capabilities      []string
 	Operator          string
+	Network, Name     string
 	Revoked           bool
 	Record            string
 }
@@ -72,7 +73,7 @@ func keyOf(t testing.TB, seed string) *identity.Key {
 
 // fields are what a record says, comparable by cmp.
 func fields(r *registry.Record) vector {
-	v := vector{Sequence: r.Sequence, Expires: r.Expires, Operator: r.Operator, Revoked: r.Revoked}
+	v := vector{Sequence: r.Sequence, Expires: r.Expires, Operator: r.Operator, Network: r.Network, Name: r.Name, Revoked: r.Revoked}
 	for _, a := range r.Addrs {
 		v.Addrs = append(v.Addrs, a.String())
 	}
@@ -84,7 +85,7 @@ func TestVectors(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.Comment, func(t *testing.T) {
 			k, want := keyOf(t, v.Seed), unhex(t, v.Record)
-			r := &registry.Record{Sequence: v.Sequence, Expires: v.Expires, Operator: v.Operator, Revoked: v.Revoked}
+			r := &registry.Record{Sequence: v.Sequence, Expires: v.Expires, Operator: v.Operator, Network: v.Network, Name: v.Name, Revoked: v.Revoked}
 			for _, a := range v.Addrs {
 				r.Addrs = append(r.Addrs, registrytest.Addr(t, a))
 			}
@@ -172,9 +173,22 @@ func TestSignRefuses(t *testing.T) {
 		{"operator with a line end", func(r *registry.Record) { r.Operator = "a\nb" }, registry.ErrMalformed, "operator"},
 		{"operator with a C1 control", func(r *registry.Record) { r.Operator = "a\u009bb" }, registry.ErrMalformed, "operator"},
 		{"operator not UTF-8", func(r *registry.Record) { r.Operator = "a\xffb" }, registry.ErrMalformed, "operator"},
+		{"long network", func(r *registry.Record) { r.Network = strings.Repeat("n", 65) }, registry.ErrMalformed, "network"},
+		{"network with a line end", func(r *registry.Record) { r.Network = "a\nb" }, registry.ErrMalformed, "network"},
+		{"long name", func(r *registry.Record) { r.Name = strings.Repeat("n", 33) }, registry.ErrMalformed, "name"},
+		{"huge name", func(r *registry.Record) { r.Name = strings.Repeat("n", 1<<20) }, registry.ErrMalformed, "name"},
+		{"name with a dot", func(r *registry.Record) { r.Name = "a.b" }, registry.ErrMalformed, "name"},
+		{"name that begins with a hyphen", func(r *registry.Record) { r.Name = "-a" }, registry.ErrMalformed, "name"},
+		{"name that ends with a hyphen", func(r *registry.Record) { r.Name = "a-" }, registry.ErrMalformed, "name"},
 		{"revocation with addresses", func(r *registry.Record) { r.Capabilities, r.Operator, r.Revoked = nil, "", true }, registry.ErrMalformed, "revoked"},
 		{"revocation with capabilities", func(r *registry.Record) { r.Addrs, r.Operator, r.Revoked = nil, "", true }, registry.ErrMalformed, "revoked"},
 		{"revocation with an operator", func(r *registry.Record) { r.Addrs, r.Capabilities, r.Revoked = nil, nil, true }, registry.ErrMalformed, "revoked"},
+		{"revocation with a network", func(r *registry.Record) {
+			r.Addrs, r.Capabilities, r.Operator, r.Network, r.Revoked = nil, nil, "", "n", true
+		}, registry.ErrMalformed, "revoked"},
+		{"revocation with a name", func(r *registry.Record) {
+			r.Addrs, r.Capabilities, r.Operator, r.Name, r.Revoked = nil, nil, "", "n", true
+		}, registry.ErrMalformed, "revoked"},
 		{"another's ID", func(r *registry.Record) { r.ID = registrytest.Key(t).ID() }, registry.ErrBadSignature, "id"},
 		{"too large", func(r *registry.Record) { r.Addrs = slices.Repeat([]multiaddr.Multiaddr{long}, 16) }, registry.ErrTooLarge, ""},
 	} {
@@ -199,7 +213,9 @@ func TestSignRefuses(t *testing.T) {
 		"components":   func(r *registry.Record) { r.Addrs[0] = deep },
 		"capabilities": func(r *registry.Record) { r.Capabilities = many(registry.MaxCapabilities) },
 		"capability":   func(r *registry.Record) { r.Capabilities = []string{strings.Repeat("-", registry.MaxCapability)} },
-		"operator":     func(r *registry.Record) { r.Operator = strings.Repeat("é", registry.MaxOperator/2) },
+		"operator":     func(r *registry.Record) { r.Operator = strings.Repeat("é", registry.MaxLabel/2) },
+		"network":      func(r *registry.Record) { r.Network = strings.Repeat("é", registry.MaxLabel/2) },
+		"name":         func(r *registry.Record) { r.Name = strings.Repeat("0", registry.MaxName) },
 		"own ID":       func(r *registry.Record) { r.ID = k.ID() },
 	} {
 		r := registrytest.Draft(t, noon)

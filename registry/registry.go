@@ -57,6 +57,17 @@ type Authority interface {
 	Standing(ctx context.Context, id identity.ID) (Standing, error)
 }
 
+// A Namer is a directory that gives each name to one peer at a time, and whose Publish refuses, with [ErrNameTaken], a
+// record with a name that another has. The name is the peer's until it publishes a record without it, is revoked, or its
+// record, and any older one, must have expired: [MaxLife] after Sequence. Its methods are safe for concurrent use.
+type Namer interface {
+	Directory
+
+	// Resolve returns the peer that has the name, or [ErrNotFound]. Who asks trusts the directory for it: an ID is
+	// proven, a name is told.
+	Resolve(ctx context.Context, name string) (identity.ID, error)
+}
+
 // Standing is an [Authority]'s answer about a peer. The zero value is Unknown, which admits nobody.
 type Standing int
 
@@ -90,7 +101,8 @@ const (
 	MaxComponents   = 16               // components of one address: in memory they take many times their bytes
 	MaxCapabilities = 16               // capabilities
 	MaxCapability   = 32               // bytes of one capability
-	MaxOperator     = 64               // bytes of the operator's label
+	MaxLabel        = 64               // bytes of the operator's label, and of the network's
+	MaxName         = 32               // bytes of the name
 	MaxLife         = 48 * time.Hour   // from Sequence to Expires
 	MaxSkew         = 10 * time.Minute // that Sequence may be ahead of the clock of whoever checks
 )
@@ -111,6 +123,7 @@ var (
 	ErrTooLarge     = errors.New("the record is too large")
 	ErrFuture       = errors.New("the record is from the future: check the clocks of this machine and of the peer")
 	ErrRollback     = errors.New("a newer record is known")
+	ErrNameTaken    = errors.New("another peer has that name: choose one of your own")
 )
 
 // A RecordError says what was being done with a record, whose it is, where the trouble lies, and what it is.

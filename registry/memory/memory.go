@@ -30,7 +30,7 @@ const DefaultMaxRecords = 65536
 // ErrFull is Publish's answer for a peer that has no place in the directory. Those who have one keep it.
 var ErrFull = errors.New("the directory is full: try another, or raise MaxRecords")
 
-// A Directory implements [registry.Directory] and [registry.Authority]. Its zero value is ready for use. It must not be
+// A Directory implements [registry.Namer] and [registry.Authority]. Its zero value is ready for use. It must not be
 // copied, and its exported fields are read-only after the first method call.
 //
 // As an Authority it admits whoever has published, so it keeps nobody out; it only tells whom it knows, whose record
@@ -48,6 +48,8 @@ type Directory struct {
 	mu sync.RWMutex
 	// entries holds a place for every known peer.
 	entries map[identity.ID]*entry
+	// names holds who was given each name that is in a record.
+	names map[string]identity.ID
 	// evictable orders the places that can be given up, the oldest Sequence first.
 	evictable byAge
 }
@@ -86,6 +88,9 @@ func (d *Directory) Publish(ctx context.Context, r *registry.Record) error {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if holder, ok := d.holder(r.Name, now); ok && holder != r.ID {
+		return fail(fmt.Errorf("%w: %q is %s's", registry.ErrNameTaken, r.Name, holder))
+	}
 	if e := d.entries[r.ID]; e != nil {
 		return d.replace(e, mine)
 	}
@@ -97,6 +102,7 @@ func (d *Directory) Publish(ctx context.Context, r *registry.Record) error {
 	}
 	e := &entry{record: mine}
 	d.entries[mine.ID] = e
+	d.rename(mine.ID, "", mine.Name)
 	heap.Push(&d.evictable, e)
 	return nil
 }
@@ -115,6 +121,7 @@ func (d *Directory) replace(e *entry, r *registry.Record) error {
 		return &registry.RecordError{Op: "publish", ID: r.ID, Err: err}
 	}
 	e.record = r
+	d.rename(r.ID, old.Name, r.Name)
 	switch {
 	case e.index == kept:
 	case r.Revoked && !old.Revoked:
@@ -138,8 +145,46 @@ func (d *Directory) makeRoom(now time.Time) bool {
 	if len(d.evictable) == 0 || d.evictable[0].record.Sequence > now.Add(-registry.MaxLife).UnixMilli() {
 		return false
 	}
-	delete(d.entries, heap.Pop(&d.evictable).(*entry).record.ID)
+	gone := heap.Pop(&d.evictable).(*entry).record
+	delete(d.entries, gone.ID)
+	d.rename(gone.ID, gone.Name, "")
 	return true
+}
+
+// rename notes that id, which had the one name, has the other. d.mu is held.
+func (d *Directory) rename(id identity.ID, from, to string) {
+	if from != "" && d.names[from] == id {
+		delete(d.names, from)
+	}
+	if to == "" {
+		return
+	}
+	if d.names == nil {
+		d.names = make(map[string]identity.ID)
+	}
+	d.names[to] = id
+}
+
+// holder returns whose name is, if anybody's. d.mu is held.
+func (d *Directory) holder(name string, now time.Time) (id identity.ID, ok bool) {
+	if id, ok = d.names[name]; ok {
+		ok = d.entries[id].record.Sequence > now.Add(-registry.MaxLife).UnixMilli()
+	}
+	return id, ok
+}
+
+// Resolve implements [registry.Namer].
+func (d *Directory) Resolve(ctx context.Context, name string) (identity.ID, error) {
+	if err := ctx.Err(); err != nil {
+		return identity.ID{}, &registry.RecordError{Op: "lookup", Field: "name", Err: err}
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	id, ok := d.holder(name, d.now())
+	if !ok {
+		return identity.ID{}, &registry.RecordError{Op: "lookup", Field: "name", Err: fmt.Errorf("%w: nobody is called %.40q here", registry.ErrNotFound, name)}
+	}
+	return id, nil
 }
 
 // known returns the record in id's place, which nobody may change, or nil.

@@ -271,12 +271,13 @@ func (p *path) read() {
 	var n news
 	in := newSource(p.conn, n.announce)
 	defer in.close()
-	defer n.announce()
 	for {
 		err := p.readFrame(in, &n)
-		switch {
-		case err == nil:
+		if err == nil {
 			continue
+		}
+		n.announce() // the path's end may take long
+		switch {
 		case isProtocol(err):
 			p.s.failNow(err)
 		default:

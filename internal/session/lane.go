@@ -180,6 +180,7 @@ func (l *lane) TryWrite(b *buf.Buf, inline, more bool) (bool, error) {
 		err = s.err
 	}
 	if !ok || err != nil {
+		s.schedule() // what was promised company has none for now
 		s.unlock(false)
 		if k != nil {
 			k.release()

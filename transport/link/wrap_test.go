@@ -19,6 +19,7 @@ import (
 	"github.com/splitmesh/splitmesh/transport"
 	"github.com/splitmesh/splitmesh/transport/tcp"
 	"github.com/splitmesh/splitmesh/transport/transporttest"
+	"github.com/splitmesh/splitmesh/transport/websocket"
 )
 
 // tcpPair returns both ends of a real TCP connection.
@@ -75,6 +76,38 @@ func TestWrapCutIsAReset(t *testing.T) {
 	}
 	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("Read: %v, want ECONNRESET", err)
+	}
+}
+
+// Nor does a cut of a WebSocket look like an end, whether what reads it waits for
+// the network or for the link.
+func TestWrapCutOfWebSocket(t *testing.T) {
+	for name, sent := range map[string]int{"idle": 0, "stuck": 30_000} {
+		t.Run(name, func(t *testing.T) {
+			delivered := make(chan net.Conn, 1)
+			tr := &websocket.Transport{}
+			ln, err := tr.Listen(t.Context(), multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/ws"),
+				func([]byte) func(net.Conn) { return func(c net.Conn) { delivered <- c } })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			c, err := tr.Dial(t.Context(), ln.Multiaddr(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			far := <-delivered
+			defer far.Close()
+			l := New(Config{Down: Shape{Buffer: 4096}})
+			near := Wrap(c, l)
+			defer near.Close()
+			mustWrite(t, far, make([]byte, sent))
+			mustRead(t, near, make([]byte, sent/4)) // so that the link is full of what follows, or will be
+			l.Cut()
+			if _, err := far.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the real end's Read: %v, want ECONNRESET", err)
+			}
+		})
 	}
 }
 

@@ -297,6 +297,10 @@ func (c *conn) ReadBuf() (p []byte, owner *buf.Buf, err error) {
 	return p, owner, err
 }
 
+// NetConn returns the socket, as tls.Conn's does. Whoever has to end the connection
+// without a word, as a cut link does, closes that.
+func (c *conn) NetConn() net.Conn { return c.link.socket }
+
 // Headroom implements [buf.Writer].
 func (c *conn) Headroom() int { return c.link.headroom() }
 

@@ -146,6 +146,9 @@ func (c *conn) end(cause error, status status) error {
 		c.mu.Unlock()
 		return cause
 	}
+	if c.closed {
+		cause = net.ErrClosed // whatever else there was at that moment
+	}
 	c.cause = cause
 	c.pinger.Stop()
 	c.mu.Unlock()

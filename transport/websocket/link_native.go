@@ -17,14 +17,13 @@ import (
 const (
 	// farewell bounds the wait for the network when a connection ends.
 	farewell = 250 * time.Millisecond
-	// maxUnsent bounds the answers, in bytes, to a peer that pings and does not read.
+	// maxUnsent bounds the control frames, in bytes, that wait for the network.
 	maxUnsent = 4 << 10
 )
 
 var (
 	errText   = &protocolError{statusUnsupported, "a text message came, where all are binary"}
 	errTooBig = &protocolError{statusTooBig, fmt.Sprintf("a message over %d bytes came", MaxReadMessage)}
-	errUnsent = violation("pings came that the other side reads no answer to")
 )
 
 // A link is an upgraded connection. A frame is one write to the socket, or to TLS.
@@ -177,7 +176,9 @@ func (l *link) ping() {
 	_ = l.queue(opPing, nil)
 }
 
-// queue has a control frame written aside. The caller holds mu.
+// queue has a control frame written aside. Where there is no room for one, those
+// that wait give way: of many pings only the newest wants an answer (RFC 6455
+// §5.5.3). The caller holds mu.
 func (l *link) queue(op byte, payload []byte) error {
 	h := header{op: op, fin: true, masked: l.client, length: uint64(len(payload))}
 	n := h.size() + len(payload)
@@ -190,7 +191,7 @@ func (l *link) queue(op byte, payload []byte) error {
 		l.out = buf.Get(maxUnsent)
 		l.out.B = l.out.B[:0]
 	case len(l.out.B)+n > maxUnsent:
-		return errUnsent
+		l.out.B = l.out.B[:0]
 	}
 	if l.client {
 		h.key = l.keys.next()

@@ -248,6 +248,8 @@ func (s *Stream) abort(keep uint16) {
 	s.m.cancel(s, keep)
 	s.m.queue(s, flagRST, 0)
 	s.returnBudget()
+	s.r.disarm()
+	s.w.disarm()
 	s.r.cond.Broadcast()
 	s.w.cond.Broadcast()
 }

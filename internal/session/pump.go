@@ -121,6 +121,7 @@ func (p *path) write() bool {
 	if p.state < Dead {
 		if err := p.switchKey(); err != nil {
 			p.kill(err, lost)
+			s.schedule()
 		} else if size = p.collect(); size > 0 {
 			s.keys.Sealed(p.info.ID, len(p.batch.plain), size)
 			s.nextKeys()

@@ -20,6 +20,9 @@ func (s *Session) handle(p *path, packet uint64, plain []byte, b *buf.Buf, n *ne
 		if l = s.laneByID(id); l == nil {
 			return violation("lane %#02x is unknown", id)
 		}
+		if l.id == laneControl {
+			n.announce() // what it says may end another path, whose Close may take a while
+		}
 		n.add(l)
 		if err := l.receive(offset, data, b); err != nil {
 			return err

@@ -164,19 +164,26 @@ func barNamed(name string) *bar {
 func (f floors) broken(sum summary, some bool) (lines []string, of []*bar) {
 	for _, name := range byName(f) {
 		b := barNamed(name)
-		side, noise := "under", ""
+		noise := ""
 		if b.noisy(sum) {
 			noise = ", which noisy samples say"
-		}
-		if b.most {
-			side = "over"
 		}
 		switch x, ok := b.of(sum); {
 		case !ok && !some:
 			lines, of = append(lines, name+" was not measured"), append(of, b)
 		case ok && !reaches(x, f[name], b.most):
-			lines, of = append(lines, fmt.Sprintf("%s = %.3g is %s its floor of %g%s", name, x, side, f[name], noise)), append(of, b)
+			lines, of = append(lines, fmt.Sprintf("%s = %.3g is worse than its floor of %g%s", name, x, f[name], noise)), append(of, b)
 		}
 	}
 	return lines, of
+}
+
+// measured is how many of the floors are of something that was.
+func (f floors) measured(sum summary) (n int) {
+	for name := range f {
+		if _, ok := barNamed(name).of(sum); ok {
+			n++
+		}
+	}
+	return n
 }

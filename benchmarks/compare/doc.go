@@ -14,7 +14,8 @@
 //
 // A clock stops when the receiver has every byte, which it checks. A sample during
 // which other processes used more than a tenth of the machine is taken anew; when
-// patience ends it stays, and is counted as noisy in every line that it is part of.
+// patience ends it stays, and counts only where there is no other: then the line says
+// that it is noisy.
 //
 // Read the files in this order: system.go, what is compared, and beside it a
 // file for each kind; case.go, what is measured, and beside it bulk.go, connect.go

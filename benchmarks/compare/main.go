@@ -18,7 +18,8 @@ type options struct {
 	quick   bool
 	rounds  int
 	only    *regexp.Regexp // nil: what is usual
-	out     string
+	out     string // "": nowhere
+	whole   bool   // nothing is left out of what is usual
 	floors  string
 	profile string
 	list    bool
@@ -52,7 +53,7 @@ func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.BoolVar(&o.quick, "quick", false, "only what the bars need, and shorter samples: a minute")
 	f.IntVar(&o.rounds, "rounds", 0, "so many `rounds` (default 5, with -quick 3)")
-	f.StringVar(&o.out, "out", "results", "write the record and the chart to this `directory`")
+	f.StringVar(&o.out, "out", "", "write the record and the chart to this `directory` (default \"results\", if nothing was left out, interrupted or profiled)")
 	f.StringVar(&o.floors, "floors", "", "exit with 1 when a figure fell through its floor in this `file`")
 	f.StringVar(&o.profile, "profile", "", "take one sample of the one that -only picks, and write its CPU profile to this `file`")
 	f.BoolVar(&o.list, "list", false, "print the names of all there is, as CASE/SYSTEM, and do nothing")
@@ -62,8 +63,9 @@ func parse(args []string) (o options, err error) {
 
 It prints a table of medians, with what they cost and how far samples lay apart,
 and then the ratios that the project has to reach. Samples that others on the
-machine disturbed are taken anew while there is time, and counted where not.
-Ctrl-C stops it, and it prints what it has.
+machine disturbed are taken anew while there is time; where not, they count only where
+there are no others. Ctrl-C stops it, and it prints what it has. The record in
+results is of whole runs only: -out writes that of any other.
 
 	go run ./compare                                    all, half an hour
 	go run ./compare -quick -floors floors.json         as CI does
@@ -92,10 +94,23 @@ Ctrl-C stops it, and it prints what it has.
 			return o, fmt.Errorf("-only: %w", err)
 		}
 	}
-	if o.rounds == 0 {
-		o.rounds = 5
-		if o.quick {
-			o.rounds = 3
+	usual := 5
+	if o.quick {
+		usual = 3
+	}
+	switch {
+	case !given(f, "rounds"):
+		o.rounds = usual
+	case o.rounds < 1:
+		return o, fmt.Errorf("-rounds %d: there must be one at least", o.rounds)
+	}
+	o.whole = o.only == nil && o.rounds >= usual && o.profile == ""
+	if o.out == "" && o.whole {
+		o.out = "results"
+	}
+	if !o.list {
+		if err := canWrite(o.out); err != nil {
+			return o, fmt.Errorf("-out: %w", err)
 		}
 	}
 	if o.profile != "" {
@@ -103,8 +118,32 @@ Ctrl-C stops it, and it prints what it has.
 		if o.profile, err = filepath.Abs(o.profile); err != nil {
 			return o, err
 		}
+		if _, err := os.Stat(filepath.Dir(o.profile)); err != nil {
+			return o, fmt.Errorf("-profile: %w", err)
+		}
 	}
 	return o, nil
+}
+
+// given says whether the flag is on the command line.
+func given(f *flag.FlagSet, name string) (ok bool) {
+	f.Visit(func(g *flag.Flag) { ok = ok || g.Name == name })
+	return ok
+}
+
+// canWrite makes the directory, if any, and finds out in time whether it takes files.
+func canWrite(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".writable-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // compare does what the options say. The error says that a sample failed, or
@@ -139,8 +178,12 @@ func compare(ctx context.Context, o options, out, progress io.Writer) error {
 	here := thisMachine(time.Now())
 	r.all(ctx)
 	r.secondThoughts(ctx, under, o.only != nil)
+	interrupted := ctx.Err() != nil
+	if interrupted && o.out == "results" {
+		o.out = "" // what is there is whole
+	}
 	err := r.report(o, under, here, missing, out)
-	if ctx.Err() != nil {
+	if interrupted {
 		err = errors.Join(errors.New("interrupted: what is printed is of the samples taken before"), err)
 	}
 	return err
@@ -175,17 +218,21 @@ func (r *run) report(o options, under floors, here machine, missing map[string]s
 			noisy++
 		}
 	}
-	fmt.Fprintf(out, "\n%d samples. %d failed; %d are noisy, others having used over %.0f %% of the machine at each try: they count only where there are no others\n",
+	fmt.Fprintf(out, "\n%d samples, of which %d failed and %d are noisy. During a noisy one other processes used over %.0f %% of the machine: it counts only where there is no other.\n",
 		len(r.samples), failed, noisy, 100*tooMuch)
 	name := "compare"
 	if o.quick {
 		name = "quick"
 	}
 	ratios := printBars(out, sum, o.only != nil)
-	kept := &record{Machine: here, Quick: o.quick, Ratios: ratios, Missing: missing, Samples: r.samples}
-	errs := []error{
-		kept.write(filepath.Join(o.out, name+".json")),
-		writeChart(filepath.Join(o.out, name+".svg"), here, sum),
+	kept := &record{Machine: here, Quick: o.quick, Rounds: o.rounds, Whole: o.whole, Ratios: ratios, Missing: missing, Samples: r.samples}
+	var errs []error
+	if o.out == "" {
+		fmt.Fprintln(r.progress, "not a whole run: no record was written; -out DIRECTORY writes one")
+	} else {
+		file := filepath.Join(o.out, name)
+		errs = append(errs, kept.write(file+".json"), writeChart(file+".svg", here, sum))
+		fmt.Fprintf(r.progress, "the record is in %s.json, its chart in %[1]s.svg\n", file)
 	}
 	if failed > 0 {
 		errs = append(errs, fmt.Errorf("%d samples failed", failed))
@@ -196,8 +243,11 @@ func (r *run) report(o options, under floors, here machine, missing map[string]s
 		if of[i].noisy(sum) {
 			fmt.Fprintf(r.progress, "%s: not taken for a failure\n", line)
 		} else {
-			errs = append(errs, errors.New(line))
+			errs = append(errs, fmt.Errorf("%s: %s", o.floors, line))
 		}
+	}
+	if len(under) > 0 {
+		fmt.Fprintf(r.progress, "%s: %d of %d floors were measured, %d hold\n", o.floors, under.measured(sum), len(under), under.measured(sum)-len(fallen))
 	}
 	return errors.Join(errs...)
 }

@@ -47,6 +47,8 @@ func thisMachine(now time.Time) machine {
 type record struct {
 	Machine machine            `json:"machine"`
 	Quick   bool               `json:"quick"`
+	Rounds  int                `json:"rounds"`
+	Whole   bool               `json:"whole"` // nothing of what is usual was left out
 	Ratios  map[string]float64 `json:"ratios"`
 	Missing map[string]string  `json:"missing,omitempty"` // systems that could not run, and why
 	Samples []sample           `json:"samples"`
@@ -140,7 +142,7 @@ func printBars(out io.Writer, sum summary, some bool) map[string]float64 {
 			found[b.name] = x
 			fmt.Fprintln(out, b.line(x, b.noisy(sum)))
 		case !some:
-			fmt.Fprintf(out, "ratio %s was not measured SHORT\n", b.name)
+			fmt.Fprintf(out, "ratio %s was not measured\n", b.name)
 		}
 	}
 	return found

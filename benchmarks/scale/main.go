@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -98,6 +99,9 @@ func (b bar) judge(tables []*table) string {
 		if b.want == none {
 			return fmt.Sprintf("%s = %s %s, of %.0f (no bar)", b.name, number(v), b.unit, row[0])
 		}
+		if largest := largestOf(b.kase); row[0] < float64(largest) {
+			return fmt.Sprintf("%s = %s %s, of %.0f (the bar is of %d)", b.name, number(v), b.unit, row[0], largest)
+		}
 		if b.most {
 			sign = "≤"
 		}
@@ -107,6 +111,16 @@ func (b bar) judge(tables []*table) string {
 		return fmt.Sprintf("%s = %s %s, of %.0f (bar %s %.0f) %s", b.name, number(v), b.unit, row[0], sign, b.want, word)
 	}
 	return ""
+}
+
+// largestOf is the largest size of the case, 0 when there is no such case.
+func largestOf(name string) (n int) {
+	for _, k := range kases {
+		if k.name == name {
+			n = slices.Max(k.sizes)
+		}
+	}
+	return n
 }
 
 type options struct {
@@ -149,7 +163,7 @@ func parse(args []string) (o options, err error) {
 	only := f.String("only", "", "only the cases that match this `regexp`")
 	f.IntVar(&o.max, "max", 1<<30, "no size over this `number`")
 	f.BoolVar(&o.quick, "quick", false, "sizes up to 100: three minutes")
-	f.StringVar(&o.out, "out", "../docs/scale", "write scale.json, scale.md and scale.svg to this `directory`")
+	f.StringVar(&o.out, "out", "", "write scale.json, scale.md and scale.svg to this `directory` (default ../docs/scale, if all was measured)")
 	f.StringVar(&o.heap, "heap", "", "write the heap profile of the idle sessions to this `file`, of sides the dialling one to FILE.dialler; the last size stays")
 	f.StringVar(&o.doc, "markdown", "", "put the tables into this `file` too, between the lines "+docBegin+" and "+docEnd)
 	f.Usage = func() {
@@ -158,7 +172,8 @@ func parse(args []string) (o options, err error) {
 It prints a table for each case, and then the figures that the project has to
 reach: at the largest size that was measured. 10,000 sessions want 20,000
 open files; what the limit does not allow is dialled by a second process.
-Ctrl-C stops it, and it prints and writes what it has.
+Ctrl-C stops it, and it prints what it has. The record in docs is of whole runs
+only: -out writes that of any other.
 
 	go run ./scale                            all, eight minutes
 	go run ./scale -quick -out /tmp/scale
@@ -184,6 +199,14 @@ Ctrl-C stops it, and it prints and writes what it has.
 	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("-only: %w", err)
+	}
+	if o.out == "" && *only == "" && o.max == 1<<30 {
+		o.out = "../docs/scale"
+	}
+	if o.out != "" {
+		if err := os.MkdirAll(o.out, 0o755); err != nil {
+			return o, fmt.Errorf("-out: %w", err)
+		}
 	}
 	o.say = func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" "+format+"\n", args...)
@@ -234,6 +257,9 @@ func scale(ctx context.Context, o options, out io.Writer) error {
 	}
 	if ctx.Err() != nil {
 		errs = []error{errors.New("interrupted: what is printed was measured before")}
+		if o.out == "../docs/scale" {
+			o.out, o.doc = "", "" // what is there is whole
+		}
 	}
 	return errors.Join(append(errs, report(o, here, tables, out))...)
 }

@@ -90,6 +90,10 @@ func report(o options, here machine, tables []*table, out io.Writer) error {
 	if err := intoDoc(o.doc, md); err != nil {
 		return err
 	}
+	if o.out == "" {
+		o.say("not a whole run: no record was written; -out DIRECTORY writes one")
+		return nil
+	}
 	record, err := json.MarshalIndent(map[string]any{"machine": here, "tables": tables, "bars": verdicts}, "", "\t")
 	if err != nil {
 		return err
@@ -99,7 +103,6 @@ func report(o options, here machine, tables []*table, out io.Writer) error {
 		return err
 	}
 	return errors.Join(
-		os.MkdirAll(o.out, 0o755),
 		os.WriteFile(filepath.Join(o.out, "scale.json"), append(record, '\n'), 0o600),
 		os.WriteFile(filepath.Join(o.out, "scale.md"), []byte(md), 0o600),
 		os.WriteFile(filepath.Join(o.out, "scale.svg"), svg, 0o600),

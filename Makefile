@@ -23,7 +23,7 @@ SEED       ?= 1
 
 # The packages whose statements must be covered, and to how many per cent.
 COVER_MIN   ?= 90
-COVER_GATED ?= frame identity internal/handshake internal/session registry
+COVER_GATED ?= frame identity internal/handshake internal/session internal/kad dht registry
 
 # GOOS/GOARCH pairs that must build beside the machine's own.
 PLATFORMS = windows/amd64 darwin/arm64 freebsd/amd64 linux/arm64
@@ -36,7 +36,7 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
+.PHONY: sim experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ scale: ## measure what 10,000 sessions and 1,000 circuits cost, eight minutes; w
 
 microbench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(PACKAGES)
+
+sim: ## simulate the DHT with 10,000 nodes, liars and churn, some minutes; draws docs/dht
+	cd benchmarks && go run ./sim -seed $(SEED)
 
 # A line for each figure, and whatever explains a failure.
 experiments: ## measure what sessions promise, and draw docs/experiments; EXPERIMENT=regexp, SEED=1

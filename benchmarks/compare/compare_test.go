@@ -150,7 +150,7 @@ func TestBroken(t *testing.T) {
 			t.Errorf("some=%v: %q, want %q", c.some, got, c.want)
 		}
 	}
-	if got, _ := (floors{"WS_OVER_TLS_OUT": 0.31}).broken(sum, true); len(got) != 1 || !strings.Contains(got[0], "under") {
+	if got, _ := (floors{"WS_OVER_TLS_OUT": 0.31}).broken(sum, true); len(got) != 1 || !strings.Contains(got[0], "worse") {
 		t.Errorf("a floor above what was measured: %q", got)
 	}
 }

@@ -65,13 +65,13 @@ func TestCompanyOfOthers(t *testing.T) {
 		"the last gives up as the one before writes": {sent: []uint32{1, 3}, wakes: true, prepare: func(g *gate, s []*Stream) {
 			g.before[3] = func() {
 				_ = s[2].SetWriteDeadline(time.Now().Add(-1))
-				time.Sleep(time.Nanosecond) // all others wait by then
+				<-time.After(time.Nanosecond) // all others wait by then
 			}
 		}},
 		"the one in the middle gives up": {sent: []uint32{1, 5}, prepare: func(g *gate, s []*Stream) {
 			g.before[1] = func() {
 				s[1].Reset()
-				time.Sleep(time.Nanosecond) // all others wait by then
+				<-time.After(time.Nanosecond) // all others wait by then
 			}
 		}},
 		"the last is refused": {sent: []uint32{1, 3}, wakes: true, prepare: func(g *gate, _ []*Stream) { g.err[5] = refused }},

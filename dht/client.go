@@ -1,0 +1,418 @@
+package dht
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/kad"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+var errAlone = errors.New("no node of the DHT answers: check Bootstrap, and that those nodes run")
+
+// A Result is what a lookup found, and what it took.
+type Result struct {
+	// Records are what was looked for, the newest of each peer.
+	Records []*registry.Record
+	// Hops is how many nodes were asked one after the other until the first answer with a record. Asked, Answered
+	// and Failed count nodes.
+	Hops, Asked, Answered, Failed int
+	// Older is how many nodes answered with a record older than the newest, Without how many of those that ought
+	// to have it answered without.
+	Older, Without int
+	Latency        time.Duration
+	closest        []*kad.Contact
+}
+
+// begin counts a caller for whom Close waits, unless it waits already.
+func (d *DHT) begin() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.wg.Add(1)
+	}
+	return !d.closed
+}
+
+// call asks the node, whose record is r if that is known.
+func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *query) (*answer, error) {
+	d.mu.Lock()
+	n := d.net
+	if self := d.self; self != nil && !d.cfg.Client && self.Has(registry.CapDHTServer) {
+		q.Self = self.Marshal()
+	}
+	d.stats.Queries++
+	d.mu.Unlock()
+	release := d.calling.add(id, r)
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	a, err := ask(ctx, n, id, q)
+	d.note(id, r, a, err)
+	return a, err
+}
+
+func ask(ctx context.Context, n Network, id identity.ID, q *query) (*answer, error) {
+	conn, err := n.Dial(ctx, id.String()+":"+Service)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	b, err := encode(q)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(b); err != nil {
+		return nil, err
+	}
+	a := new(answer)
+	return a, read(conn, a)
+}
+
+// note has the table learn from the outcome of a query.
+func (d *DHT) note(id identity.ID, r *registry.Record, a *answer, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil || a.Verdict == vBusy {
+		d.stats.Failed++
+		if c := d.contact(r); c != nil {
+			d.table.Failed(c)
+		}
+		return
+	}
+	d.stats.Answered++
+	if own, newest, err := d.seen.parse(a.Self, d.cfg.Now()); err == nil && newest && own.ID == id {
+		r = own
+	}
+	if c := d.contact(r); c != nil {
+		d.table.Answered(c, d.cfg.Now())
+	}
+}
+
+// contact makes a contact of a record that may be nil, or not a node's that answers queries. mu is held.
+func (d *DHT) contact(r *registry.Record) *kad.Contact {
+	if r == nil || r.Check(d.cfg.Now()) != nil || r.ID == d.net.ID() {
+		return nil
+	}
+	c, err := kad.NewContact(r)
+	if err != nil {
+		return nil
+	}
+	if d.cfg.Private {
+		c.Group = kad.PrivateGroupOf(r.Addrs)
+	}
+	return c
+}
+
+// A search is one lookup under way.
+type search struct {
+	d       *DHT
+	target  kad.Key
+	wanted  func(*registry.Record) bool
+	newest  map[identity.ID]*registry.Record
+	answers map[identity.ID][]*registry.Record // by who answered
+}
+
+// find looks target up. wanted says which records are looked for; nil: none, but the nodes that are closest.
+func (d *DHT) find(ctx context.Context, target kad.Key, wanted func(*registry.Record) bool, rules kad.Rules) (*Result, error) {
+	if !d.begin() {
+		return nil, net.ErrClosed
+	}
+	defer d.wg.Done()
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
+	start := time.Now()
+	seeds := d.seeds(ctx, target)
+	s := &search{d: d, target: target, wanted: wanted, newest: make(map[identity.ID]*registry.Record), answers: make(map[identity.ID][]*registry.Record)}
+	l := kad.NewLookup(target, seeds, rules)
+	d.mu.Lock()
+	d.stats.Lookups++
+	d.table.Looked(target, d.cfg.Now())
+	s.keep(d.net.ID(), d.own(target))
+	d.mu.Unlock()
+	s.run(ctx, l)
+	st := l.Stats()
+	res := &Result{Hops: st.Hops, Asked: st.Asked, Answered: st.Answered, Failed: st.Failed, Without: st.Without, Latency: time.Since(start), closest: l.Closest(kad.K)}
+	for _, r := range s.newest {
+		res.Records = append(res.Records, r)
+	}
+	slices.SortFunc(res.Records, func(a, b *registry.Record) int { return a.ID.Compare(b.ID) })
+	for _, rs := range s.answers {
+		if slices.ContainsFunc(rs, func(r *registry.Record) bool { return s.newest[r.ID] != nil && s.newest[r.ID].Newer(r) }) {
+			res.Older++
+		}
+	}
+	switch {
+	case len(res.Records) > 0:
+		return res, nil
+	case context.Cause(ctx) != nil && d.ctx.Err() != nil:
+		return res, net.ErrClosed
+	case ctx.Err() != nil:
+		return res, ctx.Err()
+	}
+	return res, nil
+}
+
+// run asks until the lookup is over, and returns when nobody is being asked.
+func (s *search) run(ctx context.Context, l *kad.Lookup) {
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	type outcome struct {
+		c *kad.Contact
+		a *answer
+	}
+	outcomes := make(chan outcome)
+	for !l.Done() {
+		for _, c := range l.Next() {
+			asking.Go(func() { // ends with ctx
+				a, err := s.d.call(ctx, c.ID, c.Record, &query{Op: opFind, Key: s.target[:]})
+				if err != nil || a.Verdict != vOK {
+					a = nil
+				}
+				select {
+				case outcomes <- outcome{c, a}:
+				case <-ctx.Done():
+				}
+			})
+		}
+		select {
+		case o := <-outcomes:
+			if o.a == nil {
+				l.Failed(o.c)
+				continue
+			}
+			closer, has := s.heed(o.c.ID, o.a)
+			l.Answered(o.c, closer, has)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// heed takes in an answer. What in it is no record, or has expired, counts as not there.
+func (s *search) heed(from identity.ID, a *answer) (closer []*kad.Contact, has bool) {
+	d := s.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var records []*registry.Record
+	for i, b := range slices.Concat(a.Records, a.Closer) {
+		r, newest, err := d.seen.parse(b, d.cfg.Now())
+		if err != nil || r.Check(d.cfg.Now()) != nil {
+			continue
+		}
+		if i >= len(a.Records) {
+			if c := d.contact(r); c != nil && newest {
+				closer = append(closer, c)
+			}
+		}
+		records = append(records, r)
+	}
+	return closer, s.keep(from, records)
+}
+
+// keep notes those of the records that are looked for, and reports whether there are any. d.mu is held.
+func (s *search) keep(from identity.ID, records []*registry.Record) (has bool) {
+	if s.wanted == nil {
+		return false
+	}
+	for _, r := range records {
+		if !s.wanted(r) {
+			continue
+		}
+		s.answers[from] = append(s.answers[from], r)
+		if newest := s.d.seen.get(r.ID); newest != nil && newest.Newer(r) && newest.Check(s.d.cfg.Now()) == nil {
+			if !s.wanted(newest) {
+				continue
+			}
+			r = newest // which whoever answered may not know yet
+		}
+		has = true
+		if r.Newer(s.newest[r.ID]) {
+			s.newest[r.ID] = r
+		}
+	}
+	return has
+}
+
+// own returns what this node has under the key. mu is held.
+func (d *DHT) own(k kad.Key) []*registry.Record {
+	now := d.cfg.Now()
+	records := d.store.Under(k, kad.K, now)
+	if r := d.store.Get(k, now); r != nil {
+		records = append(records, r)
+	}
+	if d.self != nil && kad.PeerKey(d.self.ID) == k && d.self.Check(now) == nil {
+		records = append(records, d.self)
+	}
+	return records
+}
+
+// seeds returns contacts to begin with, asking the bootstrap nodes when few are known.
+func (d *DHT) seeds(ctx context.Context, target kad.Key) []*kad.Contact {
+	d.mu.Lock()
+	known := d.table.Closest(target, 2*kad.K)
+	d.mu.Unlock()
+	if len(known) > 0 {
+		return known
+	}
+	var asking sync.WaitGroup
+	for _, id := range d.cfg.Bootstrap {
+		if id == d.net.ID() {
+			continue
+		}
+		asking.Go(func() { // ends within queryTimeout
+			if _, err := d.call(ctx, id, nil, &query{Op: opPing}); err != nil {
+				d.log.Debug("bootstrap node does not answer", "node", id.Short(), "err", err)
+			}
+		})
+	}
+	asking.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.table.Closest(target, 2*kad.K)
+}
+
+// Lookup implements [registry.Directory].
+func (d *DHT) Lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
+	fail := func(err error) (*registry.Record, error) {
+		return nil, &registry.RecordError{Op: "lookup", ID: id, Err: err}
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	if r, ok := d.calling.get(id); ok { // our own query needs to know where that node is
+		if r == nil {
+			return fail(registry.ErrNotFound)
+		}
+		return r.Clone(), nil
+	}
+	res, err := d.Find(ctx, id)
+	switch {
+	case err != nil:
+		return fail(err)
+	case len(res.Records) > 0:
+		return res.Records[0].Clone(), nil
+	case res.Asked > 0 && res.Answered == 0:
+		return fail(fmt.Errorf("%w: %w", registry.ErrNotFound, errAlone))
+	}
+	return fail(registry.ErrNotFound)
+}
+
+// Find is Lookup for who wants to know what it took. Records has one at most.
+func (d *DHT) Find(ctx context.Context, id identity.ID) (*Result, error) {
+	if err := d.started(ctx); err != nil {
+		return nil, err
+	}
+	return d.find(ctx, kad.PeerKey(id), func(r *registry.Record) bool { return r.ID == id }, kad.Rules{Enough: enough})
+}
+
+// Providers returns records of peers that announce the capability, of one network at most two by each node's answer; in
+// all some twenty of the newest by each of the nodes that keep them.
+func (d *DHT) Providers(ctx context.Context, capability string) (*Result, error) {
+	if err := d.started(ctx); err != nil {
+		return nil, err
+	}
+	return d.find(ctx, kad.CapabilityKey(capability), func(r *registry.Record) bool { return r.Has(capability) }, kad.Rules{Enough: enough})
+}
+
+// Publish implements [registry.Directory].
+func (d *DHT) Publish(ctx context.Context, r *registry.Record) error {
+	fail := func(err error) error { return &registry.RecordError{Op: "publish", ID: r.ID, Err: err} }
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	if err := r.Check(d.cfg.Now()); err != nil {
+		return fail(err)
+	}
+	if err := d.started(ctx); err != nil {
+		return fail(err)
+	}
+	mine := r.Clone()
+	d.mu.Lock()
+	newest := d.seen.add(mine)
+	if newest && mine.ID == d.net.ID() {
+		d.self = mine
+	}
+	d.mu.Unlock()
+	if !newest {
+		return fail(registry.ErrRollback)
+	}
+	if err := d.put(ctx, mine, kad.PeerKey(mine.ID)); err != nil {
+		return fail(err)
+	}
+	for _, c := range mine.Capabilities {
+		if err := d.put(ctx, mine, kad.CapabilityKey(c)); err != nil {
+			d.log.Debug("record not stored under its capability", "capability", c, "err", err)
+		}
+	}
+	return nil
+}
+
+// put stores r under the key with the nodes that are closest to it, of which this one may be one.
+func (d *DHT) put(ctx context.Context, r *registry.Record, under kad.Key) error {
+	res, err := d.find(ctx, under, nil, kad.Rules{})
+	if err != nil {
+		return err
+	}
+	if !d.begin() {
+		return net.ErrClosed
+	}
+	defer d.wg.Done()
+	var (
+		asking   sync.WaitGroup
+		mu       sync.Mutex
+		stored   int
+		rollback error
+	)
+	if d.keep(r, under, d.net.ID()) == vOK {
+		stored++
+	}
+	q := query{Op: opStore, Key: under[:], Record: r.Marshal()}
+	for _, c := range res.closest {
+		asking.Go(func() { // ends within queryTimeout
+			q := q
+			a, err := d.call(ctx, c.ID, c.Record, &q)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+			case a.Verdict == vOK:
+				stored++
+			case a.Verdict == vRollback:
+				rollback = errors.Join(rollback, d.newer(a, r))
+			}
+		})
+	}
+	asking.Wait()
+	switch {
+	case rollback != nil:
+		return rollback
+	case stored > 0:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return errAlone
+}
+
+// newer returns an error when the answer brings a record that is newer than r: who only says so is not believed.
+func (d *DHT) newer(a *answer, r *registry.Record) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range a.Records {
+		if n, _, err := d.seen.parse(b, d.cfg.Now()); err == nil && n.ID == r.ID && n.Newer(r) {
+			return registry.ErrRollback
+		}
+	}
+	return nil
+}

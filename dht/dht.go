@@ -1,0 +1,227 @@
+// Package dht finds records without any server: nodes keep them for one another, each those whose keys are closest to
+// its own, in the way of Kademlia.
+//
+//	d := dht.New(dht.Config{Bootstrap: ids})
+//	node := &mesh.Node{Directory: d, Bootstrap: addrs, ListenAddrs: listen}
+//	if err := d.Start(node); err != nil {
+//		return err
+//	}
+//	defer d.Close()
+//
+// What the package promises:
+//
+//   - Only records that their peers signed are stored, passed on or returned: nobody can make up a record, alter one, or
+//     name a node that does not exist. A record older than one that was seen is not returned, and a revocation is final.
+//   - A lookup goes eight ways that have no node in common, so that nodes that lie have to be on all of them.
+//   - From few networks nobody fills a node's table, a lookup, or the set of nodes that keep a record.
+//   - What strangers can make a node keep and do is bounded: records, queries, memory, time.
+//
+// It does not hide: who keeps a record, or is on the way to it, learns who looks for whom. Simulations of 10,000 nodes,
+// with liars among them, are in docs/DHT.md.
+package dht
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/kad"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+// Service is the name under which nodes answer queries.
+const Service = "dht"
+
+const (
+	queryTimeout  = 5 * time.Second
+	lookupTimeout = 30 * time.Second
+	// enough answers with a record end a lookup: the newest of them counts.
+	enough = 3
+	// maxSeen bounds the records that a node remembers to have seen.
+	maxSeen = 4096
+	// maxRepublished bounds the records of others that a node publishes again each minute.
+	maxRepublished = 4
+	// republishAfter is when a record that is kept for others is published again, if nobody brought it meanwhile.
+	republishAfter = time.Hour
+	refreshAfter   = time.Hour
+	tick           = time.Minute
+)
+
+// A Network is what a DHT asks others over; a [*mesh.Node] is one.
+type Network interface {
+	ID() identity.ID
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+	Listen(service string) (net.Listener, error)
+}
+
+// Config says how a node takes part. Its zero value, with a Bootstrap, is a node that answers queries once its own record
+// announces [registry.CapDHTServer].
+type Config struct {
+	// Bootstrap are nodes to ask first. The Network must know how to reach them.
+	Bootstrap []identity.ID
+	// Client makes the node ask, and not answer.
+	Client bool
+	// Saved is a file in which the nodes that are known are kept across restarts; "" keeps none.
+	Saved string
+	// MaxRecords bounds the records kept for others; 0 means [kad.DefaultMaxRecords], 8192.
+	MaxRecords int
+	// Rate is how many queries a second are answered for one peer; 0 means DefaultRate, 50.
+	Rate int
+	// Private tells that all nodes are of one network to which nobody else has the key: addresses of private
+	// networks then count one by one, and not as one network, as in one office they all are.
+	Private bool
+	// Now is the clock. nil means time.Now.
+	Now func() time.Time
+	// Logger gets what goes wrong, at debug level, and what the node does. nil: nothing.
+	Logger *slog.Logger
+}
+
+// A DHT is a [registry.Directory]. Make one with [New].
+type DHT struct {
+	cfg Config
+	log *slog.Logger
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	ready  chan struct{} // closed by Start
+
+	limits  limits
+	calling calling
+
+	mu       sync.Mutex // guards all below
+	net      Network
+	listener net.Listener
+	closed   bool
+	self     *registry.Record // our own, as published last
+	table    *kad.Table
+	store    *kad.Store
+	seen     *recent                   // the newest record seen of each peer
+	brought  map[identity.ID]time.Time // when each record in store came last
+	checking map[identity.ID]struct{}  // askers that are being asked back
+	stats    Stats
+}
+
+// Stats counts what the node did and holds.
+type Stats struct {
+	Contacts, Records                  int
+	Lookups, Queries, Answered, Failed uint64
+	Served, Refused                    uint64
+}
+
+// New returns a DHT that asks nobody before Start. It only stores the Config: node and directory need each other.
+func New(cfg Config) *DHT {
+	d := &DHT{
+		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), seen: newRecent(maxSeen),
+		brought: make(map[identity.ID]time.Time), checking: make(map[identity.ID]struct{}),
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.cfg.Now == nil {
+		d.cfg.Now = time.Now
+	}
+	d.store.MaxRecords = cfg.MaxRecords
+	d.limits.rate = float64(cmp.Or(cfg.Rate, DefaultRate))
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d
+}
+
+// Start begins to answer and to ask. It does not wait for an answer.
+func (d *DHT) Start(n Network) error {
+	id := n.ID()
+	d.mu.Lock()
+	switch {
+	case d.closed:
+		d.mu.Unlock()
+		return fmt.Errorf("dht: start: %w", net.ErrClosed)
+	case d.net != nil:
+		d.mu.Unlock()
+		return errors.New("dht: start: it runs already")
+	}
+	d.net, d.table = n, kad.NewTable(kad.PeerKey(id))
+	d.mu.Unlock()
+	var l net.Listener
+	if !d.cfg.Client {
+		var err error
+		if l, err = n.Listen(Service); err != nil { // may publish
+			d.mu.Lock()
+			d.net = nil
+			d.mu.Unlock()
+			return fmt.Errorf("dht: start: %w", err)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		if l != nil {
+			l.Close()
+		}
+		return fmt.Errorf("dht: start: %w", net.ErrClosed)
+	}
+	if l != nil {
+		d.listener = l
+		d.wg.Go(func() { d.serve(l) }) // ends when the listener is closed
+	}
+	d.wg.Go(d.maintain) // ends with ctx
+	close(d.ready)
+	return nil
+}
+
+// Close ends all that goes on, and saves what is known. It is idempotent.
+func (d *DHT) Close() error {
+	d.mu.Lock()
+	first := !d.closed
+	d.closed = true
+	l := d.listener
+	d.mu.Unlock()
+	d.cancel()
+	if l != nil {
+		l.Close()
+	}
+	d.wg.Wait()
+	if first {
+		return d.save()
+	}
+	return nil
+}
+
+// start waits until Start was called, and returns an error if ctx or the DHT ends before.
+func (d *DHT) started(ctx context.Context) error {
+	select {
+	case <-d.ready:
+	case <-d.ctx.Done():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// Stats returns what the node did and holds.
+func (d *DHT) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.stats
+	if d.table != nil {
+		s.Contacts = d.table.Len()
+	}
+	s.Records = d.store.Len()
+	return s
+}
+
+func randomKey() (k kad.Key) {
+	rand.Read(k[:])
+	return k
+}

@@ -1,0 +1,256 @@
+package dht
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/kad"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/registry/registrytest"
+)
+
+// pair publishes at one node and looks up at another.
+type pair struct{ here, there *fnode }
+
+func (p pair) Publish(ctx context.Context, r *registry.Record) error { return p.here.Publish(ctx, r) }
+
+func (p pair) Lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
+	return p.there.Lookup(ctx, id)
+}
+
+func TestDirectory(t *testing.T) {
+	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory {
+		nodes := newFabric(now).cluster(t, 4)
+		return pair{nodes[1], nodes[2]}
+	})
+}
+
+func TestDirectoryOfOne(t *testing.T) {
+	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory {
+		return newFabric(now).node(t, Config{})
+	})
+}
+
+// A record is found from everywhere, also when half of those who keep it are gone, and by those who only ask.
+func TestFind(t *testing.T) {
+	f := newFabric(time.Now)
+	nodes := f.cluster(t, 30)
+	of := registrytest.Key(t)
+	r := registrytest.Signed(t, of, time.Now())
+	if err := nodes[3].Publish(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for _, n := range nodes {
+		kept += n.Stats().Records
+	}
+	if kept < kad.K {
+		t.Errorf("%d records are kept", kept)
+	}
+	client := f.node(t, Config{Client: true, Bootstrap: []identity.ID{nodes[7].ID()}})
+	for _, n := range nodes[:15] {
+		n.set(true)
+	}
+	for _, n := range append(nodes[20:25], client) {
+		if n == client {
+			nodes[7].set(false)
+		}
+		res, err := n.Find(t.Context(), of.ID())
+		if err != nil || len(res.Records) != 1 || !res.Records[0].Equal(r) {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		if res.Asked < 1 || res.Answered+res.Failed > res.Asked || res.Hops > 5 || res.Latency <= 0 {
+			t.Errorf("%+v", res)
+		}
+	}
+	if s := client.Stats(); s.Records != 0 || s.Served != 0 || s.Queries == 0 || s.Contacts == 0 || s.Lookups == 0 {
+		t.Errorf("who only asks: %+v", s)
+	}
+}
+
+func TestProviders(t *testing.T) {
+	f := newFabric(time.Now)
+	nodes := f.cluster(t, 5)
+	want := make(map[identity.ID]bool)
+	for i, n := range nodes[:3] {
+		r := n.record(t)
+		r = r.Clone()
+		r.Sequence += int64(i) + 1
+		r.Capabilities = append(r.Capabilities, registry.CapRelay)
+		if err := r.Sign(n.key); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Publish(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		want[n.ID()] = true
+	}
+	res, err := nodes[4].Providers(t.Context(), registry.CapRelay)
+	if err != nil || len(res.Records) != 3 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	for _, r := range res.Records {
+		if !want[r.ID] || !r.Has(registry.CapRelay) {
+			t.Errorf("%v", r)
+		}
+	}
+	if res, err := nodes[4].Providers(t.Context(), "nothing"); err != nil || len(res.Records) != 0 {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+// A node that was restarted finds its way back by those it knew, with no bootstrap node.
+func TestSaved(t *testing.T) {
+	f := newFabric(time.Now)
+	nodes := f.cluster(t, 4)
+	file := filepath.Join(t.TempDir(), "nodes")
+	first := f.node(t, Config{Saved: file, Bootstrap: []identity.ID{nodes[0].ID()}})
+	if first.Stats().Contacts == 0 {
+		t.Fatal("no contacts")
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := registrytest.Key(t)
+	if err := nodes[1].Publish(t.Context(), registrytest.Signed(t, of, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	for name, contents := range map[string][]byte{"as it was": b, "damaged at its end": append(b[:len(b):len(b)], 0xff, 1, 2)} {
+		if err := os.WriteFile(file, contents, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		second := f.node(t, Config{Saved: file, Client: true})
+		second.bootstrap()
+		if second.Stats().Contacts == 0 {
+			t.Fatalf("%s: nobody is known", name)
+		}
+		if _, err := second.Lookup(t.Context(), of.ID()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		second.Close()
+	}
+	for name, contents := range map[string][]byte{"empty": nil, "no CBOR": []byte("nodes"), "other records": {0x43, 1, 2, 3}} {
+		if err := os.WriteFile(file, contents, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n := f.node(t, Config{Saved: file, Client: true})
+		if got := n.load(); len(got) != 0 {
+			t.Errorf("%s: %d nodes", name, len(got))
+		}
+		n.Close()
+		if now, err := os.ReadFile(file); err != nil || string(now) != string(contents) {
+			t.Errorf("%s: the file was written over with nothing better", name)
+		}
+	}
+	if err := f.node(t, Config{Saved: filepath.Join(file, "no", "directory"), Bootstrap: []identity.ID{nodes[0].ID()}}).Close(); err == nil {
+		t.Error("what can't be saved is not told")
+	}
+}
+
+func TestClosed(t *testing.T) {
+	f := newFabric(time.Now)
+	nodes := f.cluster(t, 2)
+	n := nodes[1]
+	for range 2 {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := n.Lookup(t.Context(), nodes[0].ID())
+	_, err2 := n.Providers(t.Context(), registry.CapRelay)
+	for _, err := range []error{err, err2, n.Publish(t.Context(), n.record(t)), n.Start(n), New(Config{}).closedStart(n)} {
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+	if err := nodes[0].Start(nodes[0]); err == nil {
+		t.Error("started twice")
+	}
+}
+
+func (d *DHT) closedStart(n Network) error {
+	d.Close()
+	return d.Start(n)
+}
+
+// Before Start all waits for it, or for the context.
+func TestBeforeStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := d.Lookup(ctx, registrytest.Key(t).ID()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lookup: %v", err)
+		}
+		d.Close()
+	})
+}
+
+func TestAlone(t *testing.T) {
+	f := newFabric(time.Now)
+	gone := registrytest.Key(t).ID()
+	n := f.node(t, Config{Client: true, Bootstrap: []identity.ID{gone}})
+	if _, err := n.Lookup(t.Context(), registrytest.Key(t).ID()); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("Lookup: %v", err)
+	}
+	if err := n.Publish(t.Context(), registrytest.Signed(t, registrytest.Key(t), time.Now())); !errors.Is(err, errAlone) || !strings.Contains(err.Error(), "Bootstrap") {
+		t.Errorf("Publish: %v", err)
+	}
+}
+
+// upkeep asks those who were silent for long, drops those who do not answer, and publishes again what nobody brought.
+func TestUpkeep(t *testing.T) {
+	clock := registrytest.NewClock()
+	f := newFabric(clock.Now)
+	nodes := f.cluster(t, 4)
+	of := registrytest.Key(t)
+	r := registrytest.Signed(t, of, clock.Now())
+	if err := nodes[1].Publish(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	late := f.node(t, Config{Bootstrap: []identity.ID{nodes[0].ID()}})
+	if late.Stats().Records > 5 {
+		t.Fatalf("%+v", late.Stats())
+	}
+	nodes[3].set(true)
+	clock.Advance(republishAfter)
+	for range 3 {
+		for _, n := range append(nodes[:3:3], late) {
+			n.upkeep()
+		}
+	}
+	late.mu.Lock()
+	got := late.store.Get(kad.PeerKey(of.ID()), clock.Now())
+	late.mu.Unlock()
+	if !got.Equal(r) {
+		t.Error("a newcomer was not brought the record")
+	}
+	for _, c := range nodes[0].contacts() {
+		if c.ID == nodes[3].ID() {
+			t.Error("who does not answer is still known")
+		}
+	}
+	clock.Advance(registry.MaxLife)
+	nodes[0].upkeep()
+	if s := nodes[0].Stats(); s.Records != 0 {
+		t.Errorf("%d records have expired and are kept", s.Records)
+	}
+}
+
+func (n *fnode) contacts() []*kad.Contact {
+	n.DHT.mu.Lock()
+	defer n.DHT.mu.Unlock()
+	return n.table.Contacts()
+}

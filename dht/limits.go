@@ -1,0 +1,130 @@
+package dht
+
+import (
+	"sync"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+const (
+	// DefaultRate is how many queries a second are answered for one peer, and a quarter of how many at once.
+	DefaultRate = 50
+	// maxPeers bounds the peers whose queries are counted.
+	maxPeers = 4096
+)
+
+// limits bounds the queries that are answered.
+type limits struct {
+	rate float64 // of one peer's queries, a second
+
+	mu    sync.Mutex
+	busy  int
+	peers map[identity.ID]*allowance
+}
+
+// An allowance is what a peer may still ask: a token bucket.
+type allowance struct {
+	tokens float64
+	at     time.Time
+	busy   int
+}
+
+// enter counts a query of the peer's, and reports whether it is to be answered; then leave must follow.
+func (l *limits) enter(id identity.ID, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.peers[id]
+	if p == nil {
+		if len(l.peers) >= maxPeers && !l.forget(now) {
+			return false
+		}
+		if l.peers == nil {
+			l.peers = make(map[identity.ID]*allowance)
+		}
+		p = &allowance{tokens: 4 * l.rate, at: now}
+		l.peers[id] = p
+	}
+	p.fill(now, l.rate)
+	if p.tokens < 1 || p.busy == maxServedOf || l.busy == maxServed {
+		return false
+	}
+	p.tokens--
+	p.busy++
+	l.busy++
+	return true
+}
+
+func (p *allowance) fill(now time.Time, rate float64) {
+	if d := now.Sub(p.at).Seconds(); d > 0 {
+		p.tokens = min(4*rate, p.tokens+rate*d)
+	}
+	p.at = now
+}
+
+func (l *limits) leave(id identity.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy--
+	l.peers[id].busy--
+}
+
+// forget drops those who have asked nothing for as long as it takes to have the full allowance again, and reports
+// whether there were any.
+func (l *limits) forget(now time.Time) (any bool) {
+	for id, p := range l.peers {
+		if p.fill(now, l.rate); p.busy == 0 && p.tokens == 4*l.rate {
+			delete(l.peers, id)
+			any = true
+		}
+	}
+	return any
+}
+
+// calling holds the nodes that are being asked, with the records that say where they are.
+type calling struct {
+	mu    sync.Mutex
+	nodes map[identity.ID]*called
+}
+
+type called struct {
+	record *registry.Record
+	n      int
+}
+
+// add notes that id is being asked, until release is called.
+func (c *calling) add(id identity.ID, r *registry.Record) (release func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.nodes == nil {
+		c.nodes = make(map[identity.ID]*called)
+	}
+	n := c.nodes[id]
+	if n == nil {
+		n = new(called)
+		c.nodes[id] = n
+	}
+	n.n++
+	if r != nil && r.Newer(n.record) {
+		n.record = r
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if n.n--; n.n == 0 {
+			delete(c.nodes, id)
+		}
+	}
+}
+
+// get returns the record of a node that is being asked, nil for none, and whether it is.
+func (c *calling) get(id identity.ID) (r *registry.Record, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[id]
+	if n == nil {
+		return nil, false
+	}
+	return n.record, true
+}

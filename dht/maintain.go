@@ -1,0 +1,97 @@
+package dht
+
+import (
+	"sync"
+	"time"
+
+	"github.com/splitmesh/splitmesh/internal/kad"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+// maxPings bounds the contacts that are asked each minute whether they live.
+const maxPings = 16
+
+// maintain keeps the table and what is stored up to date.
+func (d *DHT) maintain() {
+	d.bootstrap()
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-t.C:
+		case <-d.ctx.Done():
+			return
+		}
+		d.upkeep()
+		if n%10 == 0 {
+			if err := d.save(); err != nil {
+				d.log.Warn("the known nodes were not saved", "err", err)
+			}
+		}
+	}
+}
+
+// bootstrap finds the neighbours: first those who were saved answer, or the bootstrap nodes, and then a lookup of our
+// own key brings those who are near.
+func (d *DHT) bootstrap() {
+	d.ping(d.load())
+	_, _ = d.find(d.ctx, kad.PeerKey(d.net.ID()), nil, kad.Rules{})
+}
+
+// ping asks contacts whether they live, sixteen at once.
+func (d *DHT) ping(contacts []*kad.Contact) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	room := make(chan struct{}, maxPings)
+	for _, c := range contacts {
+		select {
+		case room <- struct{}{}:
+		case <-d.ctx.Done():
+			return
+		}
+		asking.Go(func() { // ends within queryTimeout
+			_, _ = d.call(d.ctx, c.ID, c.Record, &query{Op: opPing})
+			<-room
+		})
+	}
+}
+
+// upkeep is what is due each minute.
+func (d *DHT) upkeep() {
+	now := d.cfg.Now()
+	d.mu.Lock()
+	d.store.Expire(now)
+	due := d.table.Questionable(now, maxPings)
+	alone := d.table.Len() == 0
+	target, stale := d.table.Refresh(now, refreshAfter, randomKey())
+	again := d.neglected(now)
+	d.mu.Unlock()
+	d.ping(due)
+	if alone {
+		d.bootstrap()
+	} else if stale {
+		_, _ = d.find(d.ctx, target, nil, kad.Rules{})
+	}
+	for _, r := range again {
+		_ = d.put(d.ctx, r, kad.PeerKey(r.ID))
+	}
+}
+
+// neglected returns some records that nobody has brought for long. mu is held.
+func (d *DHT) neglected(now time.Time) (again []*registry.Record) {
+	records := d.store.Records(now)
+	kept := make(map[[32]byte]struct{}, len(records))
+	for _, r := range records {
+		kept[r.ID] = struct{}{}
+		if now.Sub(d.brought[r.ID]) >= republishAfter && len(again) < maxRepublished {
+			d.brought[r.ID] = now
+			again = append(again, r)
+		}
+	}
+	for id := range d.brought {
+		if _, ok := kept[id]; !ok {
+			delete(d.brought, id)
+		}
+	}
+	return again
+}

@@ -1,0 +1,155 @@
+package dht
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/kad"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+const (
+	// maxServed bounds the queries that are being answered, maxServedOf those of one peer.
+	maxServed   = 256
+	maxServedOf = 64
+	// maxChecking bounds the askers that are being asked back.
+	maxChecking = 8
+)
+
+// serve answers those who connect, until l is closed.
+func (d *DHT) serve(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		from, err := peerOf(conn)
+		if err != nil || !d.limits.enter(from, time.Now()) {
+			d.count(func(s *Stats) { s.Refused++ })
+			conn.Close()
+			continue
+		}
+		d.wg.Go(func() { // ends within queryTimeout; Accept's own count is held meanwhile
+			defer d.limits.leave(from)
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(queryTimeout))
+			if err := d.answer(conn, from); err != nil {
+				d.log.Debug("query not answered", "peer", from.Short(), "err", err)
+			}
+		})
+	}
+}
+
+func (d *DHT) count(f func(*Stats)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f(&d.stats)
+}
+
+// peerOf returns who is at the other end, which the Network has proven.
+func peerOf(conn net.Conn) (identity.ID, error) {
+	peer, _, ok := strings.Cut(conn.RemoteAddr().String(), ":")
+	if !ok {
+		return identity.ID{}, errors.New("a conn without a peer's ID")
+	}
+	return identity.ParseID(peer)
+}
+
+func (d *DHT) answer(conn net.Conn, from identity.ID) error {
+	var q query
+	err := read(conn, &q)
+	if err == nil {
+		err = q.check()
+	}
+	if err != nil {
+		return err
+	}
+	a := d.handle(&q, from)
+	a.fit()
+	b, err := encode(a)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(b)
+	return err
+}
+
+// handle answers a query that was checked.
+func (d *DHT) handle(q *query, from identity.ID) *answer {
+	d.welcome(q.Self, from)
+	a := new(answer)
+	if q.Op == opStore {
+		d.mu.Lock()
+		r, _, err := d.seen.parse(q.Record, d.cfg.Now())
+		d.mu.Unlock()
+		if err != nil {
+			return &answer{Verdict: vInvalid}
+		}
+		a.Verdict = d.keep(r, kad.Key(q.Key), from)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stats.Served++
+	if d.self != nil {
+		a.Self = d.self.Marshal()
+	}
+	if q.Op == opFind || a.Verdict == vRollback {
+		a.Records = marshal(d.own(kad.Key(q.Key)))
+	}
+	if q.Op == opFind {
+		for _, c := range d.table.Closest(kad.Key(q.Key), kad.K) {
+			a.Closer = append(a.Closer, c.Record.Marshal())
+		}
+	}
+	return a
+}
+
+// keep stores a record for others.
+func (d *DHT) keep(r *registry.Record, under kad.Key, from identity.ID) verdict {
+	if d.cfg.Client {
+		return vFar
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	err := d.store.Put(r, under, from, d.table.Closer(under), now)
+	switch {
+	case err == nil:
+		d.brought[r.ID] = now
+		return vOK
+	case errors.Is(err, registry.ErrRollback):
+		return vRollback
+	case errors.Is(err, kad.ErrFar):
+		return vFar
+	case errors.Is(err, kad.ErrFull), errors.Is(err, kad.ErrShare):
+		return vFull
+	}
+	return vInvalid
+}
+
+// welcome asks an asker back that says to answer queries itself: only who answers comes into the table.
+func (d *DHT) welcome(self []byte, from identity.ID) {
+	if len(self) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, newest, err := d.seen.parse(self, d.cfg.Now())
+	if err != nil || !newest || r.ID != from || d.closed {
+		return
+	}
+	c := d.contact(r)
+	if _, ok := d.checking[from]; ok || c == nil || len(d.checking) == maxChecking || !d.table.Wants(c) {
+		return
+	}
+	d.checking[from] = struct{}{}
+	d.wg.Go(func() { // ends within queryTimeout; the caller's own count is held meanwhile
+		_, _ = d.call(d.ctx, from, r, &query{Op: opPing})
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.checking, from)
+	})
+}

@@ -1,0 +1,110 @@
+package kad
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+// A Contact is a node that answers queries. It is not changed.
+type Contact struct {
+	ID     identity.ID
+	Key    Key
+	Group  netip.Prefix     // the network that it is in; those of none that we know count as one network
+	Record *registry.Record // signed by it
+}
+
+var errNoServer = errors.New("the record is not one of a node that answers queries")
+
+// NewContact makes a contact of a record that was checked and announces [registry.CapDHTServer].
+func NewContact(r *registry.Record) (*Contact, error) {
+	if r.Revoked || !r.Has(registry.CapDHTServer) {
+		return nil, errNoServer
+	}
+	return &Contact{ID: r.ID, Key: PeerKey(r.ID), Group: GroupOf(r.Addrs), Record: r}, nil
+}
+
+// GroupOf returns the network of the first address that has an IP address: the /24 of an IPv4, the /48 of an IPv6. An
+// IPv6 address that has an IPv4 one in it (RFC 4291, RFC 6052, RFC 3056) counts as that. There is no network in an
+// address by name, nor in one behind a relay.
+func GroupOf(addrs []multiaddr.Multiaddr) netip.Prefix {
+	for _, a := range addrs {
+		if ip, ok := ipOf(a); ok {
+			return group(ip)
+		}
+	}
+	return netip.Prefix{}
+}
+
+// PrivateGroupOf is GroupOf where all are of one network that nobody else is in: each address that is not public is a
+// network of its own.
+func PrivateGroupOf(addrs []multiaddr.Multiaddr) netip.Prefix {
+	for _, a := range addrs {
+		if ip, ok := ipOf(a); ok && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast()) {
+			return netip.PrefixFrom(ip, ip.BitLen())
+		}
+	}
+	return GroupOf(addrs)
+}
+
+func ipOf(a multiaddr.Multiaddr) (ip netip.Addr, ok bool) {
+	if len(a) == 0 || slices.ContainsFunc(a, func(c multiaddr.Component) bool { return c.Code() == multiaddr.P_CIRCUIT }) {
+		return ip, false
+	}
+	if c := a[0].Code(); c != multiaddr.P_IP4 && c != multiaddr.P_IP6 {
+		return ip, false
+	}
+	ip, ok = netip.AddrFromSlice(a[0].RawValue())
+	return ip.Unmap(), ok
+}
+
+var (
+	nat64   = netip.MustParsePrefix("64:ff9b::/96")
+	sixTo4  = netip.MustParsePrefix("2002::/16")
+	v4Group = 24
+	v6Group = 48
+)
+
+func group(ip netip.Addr) netip.Prefix {
+	if ip.Is6() {
+		b := ip.As16()
+		switch {
+		case nat64.Contains(ip):
+			ip = netip.AddrFrom4([4]byte(b[12:]))
+		case sixTo4.Contains(ip):
+			ip = netip.AddrFrom4([4]byte(b[2:6]))
+		}
+	}
+	n := v4Group
+	if ip.Is6() {
+		n = v6Group
+	}
+	p, _ := ip.Prefix(n) // n is in range
+	return p
+}
+
+// Sort orders contacts by their distance to target, the closest first.
+func Sort(target Key, cs []*Contact) {
+	slices.SortFunc(cs, func(a, b *Contact) int { return target.Compare(a.Key, b.Key) })
+}
+
+// Spread returns the first n of the contacts, in their order, of which at most [MaxGroup] are of one network.
+func Spread(cs []*Contact, n int) []*Contact {
+	groups := make(map[netip.Prefix]int)
+	out := make([]*Contact, 0, n)
+	for _, c := range cs {
+		if len(out) == n {
+			break
+		}
+		if groups[c.Group] < MaxGroup {
+			groups[c.Group]++
+			out = append(out, c)
+		}
+	}
+	return out
+}

@@ -1,0 +1,237 @@
+package kad
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/splitmesh/splitmesh/identity"
+)
+
+// What a lookup does unless it is told otherwise.
+const (
+	Paths = 8 // disjoint ones at once
+	Alpha = 3 // queries at once on each
+)
+
+// Rules says how a lookup is done. Zero fields mean the defaults.
+type Rules struct {
+	Paths, Alpha int
+	// Enough is how many answers with what is looked for end the lookup; 0: none does, for who wants the nodes that
+	// are closest.
+	Enough int
+}
+
+// A Lookup approaches a key by asking ever closer contacts. It goes several ways at once that have no node in common,
+// so that a node that lies leads astray one of them, and those that lie together as many as there are ways to them. On
+// each way a network has at most [MaxGroup] nodes that count.
+//
+// Whoever runs it asks those whom Next returns, and tells the outcome of each with Answered or Failed, until Done. It is
+// not safe for concurrent use.
+type Lookup struct {
+	target Key
+	rules  Rules
+	paths  []path
+	known  map[identity.ID]*candidate
+	found  int
+	stats  LookupStats
+}
+
+// LookupStats says what a lookup took.
+type LookupStats struct {
+	Asked, Answered, Failed int
+	// Hops is how many nodes were asked one after the other until the first answer with what is looked for, or, when
+	// there is none, until the closest node.
+	Hops int
+	// Without is how many of the nodes that ought to keep what was found, by how close they are, answered without it.
+	Without int
+}
+
+// A path is one way. Its candidates are sorted, the closest first.
+type path struct {
+	candidates []*candidate
+	asking     int
+	over       bool
+}
+
+type state uint8
+
+const (
+	fresh state = iota
+	asking
+	answered
+	failed
+)
+
+type candidate struct {
+	*Contact
+	path  int
+	hops  int
+	state state
+	has   bool // it answered with what is looked for
+}
+
+// NewLookup begins with the contacts that are known, the more the better; the ways begin with the closest of them.
+func NewLookup(target Key, known []*Contact, rules Rules) *Lookup {
+	if rules.Paths == 0 {
+		rules.Paths = Paths
+	}
+	if rules.Alpha == 0 {
+		rules.Alpha = Alpha
+	}
+	l := &Lookup{target: target, rules: rules, known: make(map[identity.ID]*candidate)}
+	l.paths = make([]path, rules.Paths)
+	sorted := slices.Clone(known)
+	Sort(target, sorted)
+	for i, c := range sorted {
+		l.add(c, i%rules.Paths, 1)
+	}
+	return l
+}
+
+func (l *Lookup) add(c *Contact, way, hops int) {
+	if l.known[c.ID] != nil {
+		return
+	}
+	n := &candidate{Contact: c, path: way, hops: hops}
+	l.known[c.ID] = n
+	p := &l.paths[way]
+	i, _ := slices.BinarySearchFunc(p.candidates, n, func(a, b *candidate) int { return l.target.Compare(a.Key, b.Key) })
+	p.candidates = slices.Insert(p.candidates, i, n)
+	p.over = false
+}
+
+// Next returns the contacts to ask now.
+func (l *Lookup) Next() (ask []*Contact) {
+	if l.enough() {
+		return nil
+	}
+	for i := range l.paths {
+		p := &l.paths[i]
+		for p.asking < l.rules.Alpha {
+			c := p.next()
+			if c == nil {
+				break
+			}
+			c.state = asking
+			p.asking++
+			l.stats.Asked++
+			ask = append(ask, c.Contact)
+		}
+	}
+	return ask
+}
+
+// next returns the closest candidate that was not asked, among the K closest that count; nil when there is none.
+func (p *path) next() *candidate {
+	if p.over {
+		return nil
+	}
+	var counted [K]netip.Prefix
+	n := 0
+	for _, c := range p.candidates {
+		if c.state == failed || times(counted[:n], c.Group) == MaxGroup {
+			continue
+		}
+		if c.state == fresh {
+			return c
+		}
+		counted[n] = c.Group
+		if n++; n == K {
+			break
+		}
+	}
+	p.over = p.asking == 0
+	return nil
+}
+
+// times returns how often g is in groups, which are few.
+func times(groups []netip.Prefix, g netip.Prefix) (n int) {
+	for _, other := range groups {
+		if other == g {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *Lookup) enough() bool { return l.rules.Enough > 0 && l.found >= l.rules.Enough }
+
+// Done reports whether the lookup is over: enough was found, or nobody is left to ask and nobody is being asked.
+func (l *Lookup) Done() bool {
+	if l.enough() {
+		return true
+	}
+	for i := range l.paths {
+		if p := &l.paths[i]; p.asking > 0 || p.next() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// settle ends the asking of c, and returns nil for one who was not asked.
+func (l *Lookup) settle(id identity.ID, s state) *candidate {
+	c := l.known[id]
+	if c == nil || c.state != asking {
+		return nil
+	}
+	c.state = s
+	l.paths[c.path].asking--
+	return c
+}
+
+// Answered tells that c answered with the contacts that are closest to the target to its knowledge, of which no more
+// than the first K count, and whether it has what is looked for.
+func (l *Lookup) Answered(c *Contact, closer []*Contact, has bool) {
+	n := l.settle(c.ID, answered)
+	if n == nil {
+		return
+	}
+	l.stats.Answered++
+	if has {
+		n.has = true
+		if l.found++; l.found == 1 {
+			l.stats.Hops = n.hops
+		}
+	}
+	for _, other := range closer[:min(K, len(closer))] {
+		l.add(other, n.path, n.hops+1)
+	}
+}
+
+// Failed tells that c did not answer.
+func (l *Lookup) Failed(c *Contact) {
+	if l.settle(c.ID, failed) != nil {
+		l.stats.Failed++
+	}
+}
+
+// Closest returns the n contacts closest to the target of all that answered, of one network at most [MaxGroup].
+func (l *Lookup) Closest(n int) []*Contact {
+	var all []*Contact
+	for _, c := range l.known {
+		if c.state == answered {
+			all = append(all, c.Contact)
+		}
+	}
+	Sort(l.target, all)
+	return Spread(all, n)
+}
+
+// Stats returns what the lookup took so far.
+func (l *Lookup) Stats() LookupStats {
+	s := l.stats
+	for i, c := range l.Closest(K) {
+		n := l.known[c.ID]
+		if i == 0 && l.found == 0 {
+			s.Hops = n.hops
+		}
+		if l.found > 0 && !n.has {
+			s.Without++
+		}
+	}
+	return s
+}
+
+// Found reports whether any answer had what is looked for.
+func (l *Lookup) Found() bool { return l.found > 0 }

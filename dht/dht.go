@@ -101,6 +101,7 @@ type DHT struct {
 	listener net.Listener
 	closed   bool
 	self     *registry.Record // our own, as published last
+	selfPut  time.Time        // when we stored it with others last
 	table    *kad.Table
 	store    *kad.Store
 	seen     *recent                   // the newest record seen of each peer

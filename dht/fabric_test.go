@@ -38,10 +38,9 @@ type fnode struct {
 	key  *identity.Key
 	addr string
 
-	mu       sync.Mutex
-	accept   chan net.Conn // nil: does not listen
-	down     bool
-	resolved int // by its DHT
+	mu     sync.Mutex
+	accept chan net.Conn // nil: does not listen
+	down   bool
 }
 
 type pipeConn struct {
@@ -86,7 +85,7 @@ func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	here, there := net.Pipe()
 	select {
-	case accept <- pipeConn{there, n.ID().String() + ":"}:
+	case accept <- pipeConn{there, n.ID().String()}:
 		return pipeConn{here, addr}, nil
 	case <-ctx.Done():
 		here.Close()

@@ -74,6 +74,13 @@ type Node struct {
 	// Operator names who runs the node, for those who would rather not split
 	// over two relays of one operator. It is published in the node's record.
 	Operator string
+	// Network is the network that the node is in, such as its provider's, for the same
+	// use. Name is what the node would like to be called: a directory that is a
+	// [registry.Namer] gives it to one at a time. Capabilities are what the node does
+	// for others beside relaying, such as [registry.CapDHTServer]. All are published in
+	// its record.
+	Network, Name string
+	Capabilities  []string
 	// Relay makes the node carry circuits for others. Nil: it does not.
 	Relay *RelayConfig
 	// Authorize is asked before a conn of peer's to service is accepted. An

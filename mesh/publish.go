@@ -55,9 +55,10 @@ func (n *Node) record() *registry.Record {
 	defer n.mu.Unlock()
 	now := time.Now()
 	n.lastSequence = max(now.UnixMilli(), n.lastSequence+1)
-	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli(), Operator: n.Operator}
+	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli(), Operator: n.Operator, Network: n.Network, Name: n.Name}
+	rec.Capabilities = append(rec.Capabilities, n.Capabilities...)
 	if n.relay != nil {
-		rec.Capabilities = []string{registry.CapRelay}
+		rec.Capabilities = append(rec.Capabilities, registry.CapRelay)
 	}
 	for _, l := range n.arrivals {
 		rec.Addrs = append(rec.Addrs, l.Multiaddr())

@@ -18,8 +18,8 @@ type options struct {
 	quick   bool
 	rounds  int
 	only    *regexp.Regexp // nil: what is usual
-	out     string // "": nowhere
-	whole   bool   // nothing is left out of what is usual
+	out     string         // "": nowhere
+	whole   bool           // nothing is left out of what is usual
 	floors  string
 	profile string
 	list    bool

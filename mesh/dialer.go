@@ -60,14 +60,15 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 	return nil, &OpError{Op: "dial", Err: net.UnknownNetworkError(network)}
 }
 
-// Dial connects to "peer:service" and returns a *Conn when the peer's listener
+// Dial connects to "peer:service", where the peer is an ID or a name that ends in
+// .mesh (see [Node.Names]), and returns a *Conn when the peer's listener
 // has it. ctx bounds the dial only, which waits for as many paths as the policy
 // demands, 30 s at most; see [splitter.Policy.FailFast]. Errors are *OpError or *AddrError, and wrap
 // ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, *LimitError, *PurposeError,
 // *RouteError, *PathsLostError, splitter.ErrPolicy, *splitter.TooFewPathsError, net.ErrClosed when the node is closed, or the
 // context's error.
 func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	a, err := ParseAddr(addr)
+	a, err := d.resolve(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,10 @@ type Node struct {
 	Bootstrap []multiaddr.Multiaddr
 	// Directory says where peers are, and is told where this node is. May be nil.
 	Directory registry.Directory
+	// Names says whom a name means in Dial("name.mesh:service"), before the Directory
+	// is asked, if that is a [registry.Namer]. May be nil. A name is never more than
+	// the word of whoever was asked: what is dialled, and proven, is the ID.
+	Names Resolver
 	// Authority says whether a peer may join. Nil: everyone may.
 	Authority registry.Authority
 	// NetworkKey closes the network to all who don't have it. Nil: public.

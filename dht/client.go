@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
@@ -84,10 +85,14 @@ func (d *DHT) note(id identity.ID, r *registry.Record, a *answer, err error) {
 		d.stats.Failed++
 		if c := d.contact(r); c != nil {
 			d.table.Failed(c)
+			if len(d.lost) < maxLost {
+				d.lost[id] = c
+			}
 		}
 		return
 	}
 	d.stats.Answered++
+	delete(d.lost, id)
 	if own, newest, err := d.seen.parse(a.Self, d.cfg.Now()); err == nil && newest && own.ID == id {
 		r = own
 	}
@@ -120,8 +125,58 @@ type search struct {
 	answers map[identity.ID][]*registry.Record // by who answered
 }
 
-// find looks target up. wanted says which records are looked for; nil: none, but the nodes that are closest.
+// find looks target up. wanted says which records are looked for; nil: none, but the nodes that are closest. When
+// nothing is found, the network may have been in two parts: if some who were lost answer again, it looks once more.
 func (d *DHT) find(ctx context.Context, target kad.Key, wanted func(*registry.Record) bool, rules kad.Rules) (*Result, error) {
+	res, err := d.findOnce(ctx, target, wanted, rules)
+	if err == nil && wanted != nil && len(res.Records) == 0 && d.reach(ctx) {
+		return d.findOnce(ctx, target, wanted, rules)
+	}
+	return res, err
+}
+
+// reach asks those who did not answer of late, and the bootstrap nodes that are not known, whether they do now, and
+// reports whether any does. It does so every reachAfter at most.
+func (d *DHT) reach(ctx context.Context) (any bool) {
+	if !d.begin() {
+		return false
+	}
+	defer d.wg.Done()
+	d.mu.Lock()
+	if now := time.Now(); now.Sub(d.reached) < reachAfter {
+		d.mu.Unlock()
+		return false
+	} else {
+		d.reached = now
+	}
+	ask := make(map[identity.ID]*registry.Record)
+	for id, c := range d.lost {
+		ask[id] = c.Record
+	}
+	clear(d.lost) // who does not answer comes back into it
+	for _, id := range d.cfg.Bootstrap {
+		if _, ok := ask[id]; !ok && id != d.net.ID() && !d.table.Has(kad.PeerKey(id)) {
+			ask[id] = nil
+		}
+	}
+	d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
+	var asking sync.WaitGroup
+	var answered atomic.Bool
+	for id, r := range ask {
+		asking.Go(func() { // ends with ctx
+			if _, err := d.call(ctx, id, r, &query{Op: opPing}); err == nil {
+				answered.Store(true)
+			}
+		})
+	}
+	asking.Wait()
+	return answered.Load()
+}
+
+func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registry.Record) bool, rules kad.Rules) (*Result, error) {
 	if !d.begin() {
 		return nil, net.ErrClosed
 	}

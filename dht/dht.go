@@ -44,6 +44,11 @@ const (
 	lookupTimeout = 30 * time.Second
 	// enough answers with a record end a lookup: the newest of them counts.
 	enough = 3
+	// Those of the last maxLost who did not answer are asked again when something is not found, every reachAfter at
+	// most, and have reachTimeout to answer.
+	maxLost      = 64
+	reachAfter   = 5 * time.Second
+	reachTimeout = 2 * time.Second
 	// maxSeen bounds the records that a node remembers to have seen.
 	maxSeen = 4096
 	// maxRepublished bounds the records of others that a node publishes again each minute.
@@ -104,9 +109,11 @@ type DHT struct {
 	selfPut  time.Time        // when we stored it with others last
 	table    *kad.Table
 	store    *kad.Store
-	seen     *recent                   // the newest record seen of each peer
-	brought  map[identity.ID]time.Time // when each record in store came last
-	checking map[identity.ID]struct{}  // askers that are being asked back
+	seen     *recent                      // the newest record seen of each peer
+	brought  map[identity.ID]time.Time    // when each record in store came last
+	checking map[identity.ID]struct{}     // askers that are being asked back
+	lost     map[identity.ID]*kad.Contact // who did not answer
+	reached  time.Time                    // when they were asked again last
 	stats    Stats
 }
 
@@ -121,7 +128,7 @@ type Stats struct {
 func New(cfg Config) *DHT {
 	d := &DHT{
 		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), seen: newRecent(maxSeen),
-		brought: make(map[identity.ID]time.Time), checking: make(map[identity.ID]struct{}),
+		brought: make(map[identity.ID]time.Time), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*kad.Contact),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)

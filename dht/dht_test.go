@@ -3,6 +3,8 @@ package dht
 import (
 	"context"
 	"errors"
+	"flag"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -253,4 +255,103 @@ func (n *fnode) contacts() []*kad.Contact {
 	n.DHT.mu.Lock()
 	defer n.DHT.mu.Unlock()
 	return n.table.Contacts()
+}
+
+var splits = flag.Int("splits", 3, "how often TestSplitAndHealed cuts the network in two")
+
+// The network is cut in two for a minute, and healed, again and again. What is published meanwhile, and before, is found by
+// all within ten seconds of each heal.
+func TestSplitAndHealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFabric(time.Now)
+		nodes := f.cluster(t, 50)
+		for i, n := range nodes {
+			n.side = i % 2
+		}
+		time.Sleep(time.Minute)
+		rng := rand.New(rand.NewPCG(1, 2))
+		var keys []*identity.Key
+		var slowest time.Duration
+		for round := range *splits {
+			f.set(true)
+			// Half of them are new, the others are renewed; each side publishes.
+			for range 4 {
+				keys = append(keys, registrytest.Key(t))
+			}
+			want := make(map[identity.ID]*registry.Record)
+			for i, k := range keys[max(0, len(keys)-8):] {
+				r := registrytest.Signed(t, k, time.Now())
+				if err := nodes[2*rng.IntN(25)+i%2].Publish(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				want[k.ID()] = r
+			}
+			for range 50 { // and all look for all, and drop those who do not answer
+				_, _ = nodes[rng.IntN(50)].Lookup(t.Context(), keys[rng.IntN(len(keys))].ID())
+				time.Sleep(time.Second)
+			}
+			time.Sleep(10 * time.Second)
+			f.set(false)
+			healed := time.Now()
+			for id, r := range want {
+				for _, n := range []*fnode{nodes[2*rng.IntN(25)], nodes[2*rng.IntN(25)+1]} {
+					for {
+						if got, err := n.Lookup(t.Context(), id); err == nil && got.Equal(r) {
+							break
+						}
+						if time.Since(healed) > 10*time.Second {
+							t.Fatalf("round %d: %v is not found from side %d", round, id, n.side)
+						}
+						time.Sleep(time.Second)
+					}
+				}
+			}
+			slowest = max(slowest, time.Since(healed))
+		}
+		t.Logf("SPLIT_HEALED = %v (bar ≤ 10 s): the slowest of %d heals, until eight records were found from both sides", slowest, *splits)
+	})
+}
+
+func (f *fabric) set(split bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.split = split
+}
+
+// After an hour in two parts neither knows anybody of the other any more, and yet they find together, by those who were
+// lost.
+func TestLongSplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFabric(time.Now)
+		nodes := f.cluster(t, 20)
+		for i, n := range nodes {
+			n.side = i % 2
+		}
+		time.Sleep(time.Minute)
+		f.set(true)
+		time.Sleep(2 * time.Hour)
+		for _, n := range nodes {
+			for _, c := range n.contacts() {
+				if f.nodes[c.ID].side != n.side {
+					t.Fatal("somebody of the other side is still known")
+				}
+			}
+		}
+		var records []*registry.Record
+		for _, n := range nodes[:2] {
+			r := registrytest.Signed(t, registrytest.Key(t), time.Now())
+			if err := n.Publish(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			records = append(records, r)
+		}
+		f.set(false)
+		for _, n := range nodes {
+			for _, r := range records {
+				if got, err := n.Lookup(t.Context(), r.ID); err != nil || !got.Equal(r) {
+					t.Errorf("on side %d: %v", n.side, err)
+				}
+			}
+		}
+	})
 }

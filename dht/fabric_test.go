@@ -25,6 +25,7 @@ type fabric struct {
 
 	mu    sync.Mutex
 	nodes map[identity.ID]*fnode
+	split bool // those of another side are not reached
 }
 
 func newFabric(now func() time.Time) *fabric {
@@ -37,6 +38,7 @@ type fnode struct {
 	f    *fabric
 	key  *identity.Key
 	addr string
+	side int
 
 	mu     sync.Mutex
 	accept chan net.Conn // nil: does not listen
@@ -72,9 +74,9 @@ func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("no route: %w", err)
 	}
 	n.f.mu.Lock()
-	to := n.f.nodes[id]
+	to, split := n.f.nodes[id], n.f.split
 	n.f.mu.Unlock()
-	if to == nil {
+	if to == nil || split && to.side != n.side {
 		return nil, errDown
 	}
 	to.mu.Lock()

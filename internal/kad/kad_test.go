@@ -199,7 +199,7 @@ func TestTableKeepsTheOld(t *testing.T) {
 	var old []*Contact
 	for i := range K {
 		old = append(old, far(i))
-		if !tab.Wants(old[i]) || !tab.Answered(old[i], noon) || tab.Wants(old[i]) {
+		if tab.Has(old[i].Key) || !tab.Wants(old[i]) || !tab.Answered(old[i], noon) || tab.Wants(old[i]) || !tab.Has(old[i].Key) {
 			t.Fatal("there is room, and then there is not")
 		}
 	}

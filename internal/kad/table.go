@@ -84,6 +84,12 @@ func (t *Table) Answered(c *Contact, now time.Time) bool {
 	return false
 }
 
+// Has reports whether the contact at k is in the table.
+func (t *Table) Has(k Key) bool {
+	b := t.bucketOf(k)
+	return b != nil && slices.ContainsFunc(b.entries, func(e entry) bool { return e.Key == k })
+}
+
 // Wants reports whether c, if it answered, would be taken in or remembered.
 func (t *Table) Wants(c *Contact) bool {
 	b := t.bucketOf(c.Key)

@@ -257,14 +257,17 @@ func (n *fnode) contacts() []*kad.Contact {
 	return n.table.Contacts()
 }
 
-var splits = flag.Int("splits", 3, "how often TestSplitAndHealed cuts the network in two")
+var (
+	splits  = flag.Int("splits", 1, "how often TestSplitAndHealed cuts the network in two")
+	cluster = flag.Int("cluster", 16, "of how many nodes; an even number")
+)
 
 // The network is cut in two for a minute, and healed, again and again. What is published meanwhile, and before, is found by
 // all within ten seconds of each heal.
 func TestSplitAndHealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFabric(time.Now)
-		nodes := f.cluster(t, 50)
+		nodes := f.cluster(t, *cluster)
 		for i, n := range nodes {
 			n.side = i % 2
 		}
@@ -281,20 +284,20 @@ func TestSplitAndHealed(t *testing.T) {
 			want := make(map[identity.ID]*registry.Record)
 			for i, k := range keys[max(0, len(keys)-8):] {
 				r := registrytest.Signed(t, k, time.Now())
-				if err := nodes[2*rng.IntN(25)+i%2].Publish(t.Context(), r); err != nil {
+				if err := nodes[2*rng.IntN(*cluster/2)+i%2].Publish(t.Context(), r); err != nil {
 					t.Fatal(err)
 				}
 				want[k.ID()] = r
 			}
 			for range 50 { // and all look for all, and drop those who do not answer
-				_, _ = nodes[rng.IntN(50)].Lookup(t.Context(), keys[rng.IntN(len(keys))].ID())
+				_, _ = nodes[rng.IntN(*cluster)].Lookup(t.Context(), keys[rng.IntN(len(keys))].ID())
 				time.Sleep(time.Second)
 			}
 			time.Sleep(10 * time.Second)
 			f.set(false)
 			healed := time.Now()
 			for id, r := range want {
-				for _, n := range []*fnode{nodes[2*rng.IntN(25)], nodes[2*rng.IntN(25)+1]} {
+				for _, n := range []*fnode{nodes[2*rng.IntN(*cluster/2)], nodes[2*rng.IntN(*cluster/2)+1]} {
 					for {
 						if got, err := n.Lookup(t.Context(), id); err == nil && got.Equal(r) {
 							break

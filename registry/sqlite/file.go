@@ -22,13 +22,15 @@ const (
 	// applicationID stands in the file's header and says that it is ours: "SMrd".
 	applicationID = 'S'<<24 | 'M'<<16 | 'r'<<8 | 'd'
 
-	// busyTimeout is how long SQLite waits for another process's lock, deaf to contexts; lockTimeout how long use does.
+	// busyTimeout is how long SQLite waits for another process's lock, deaf to contexts.
 	busyTimeout = 100 * time.Millisecond
-	lockTimeout = 10 * time.Second
 
 	maxReaders = 4        // each has a cache of up to 2 MB
 	maxLength  = 64 << 10 // bytes of a value, beyond which it is not even loaded: many times registry.MaxSize
 )
+
+// lockTimeout is how long use waits for another process's lock. Only a test changes it.
+var lockTimeout = 10 * time.Second
 
 // Pragmas that every connection begins with. The last two are for files that somebody has edited: nothing in the schema
 // is trusted, and pages are checked before they are used.
@@ -50,6 +52,8 @@ var migrations embed.FS
 
 // Open opens the directory in the file at path, and creates the file if there is none. It returns [ErrNotOurs] and
 // [ErrNewer] for files that it does not know. The context is for opening alone.
+//
+// A file of an older version is brought to the newest schema: first end the processes of that version that share it.
 func Open(ctx context.Context, path string, o Options) (*Directory, error) {
 	d, err := open(ctx, path, o)
 	if err != nil {

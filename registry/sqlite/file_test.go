@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -27,6 +28,9 @@ func TestReopen(t *testing.T) {
 	const name = "a ?mode=ro&x#%2e.db"
 	first := open(t, name, sqlite.Options{})
 	if err := first.Publish(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Lookup(t.Context(), k.ID()); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {
@@ -268,8 +272,12 @@ func TestLocked(t *testing.T) {
 		t.Errorf("Publish, once there is no lock: %v", err)
 	}
 
-	unlock = lock(t, path)
-	defer unlock()
+	inside := make(chan struct{})
+	d = open(t, path, sqlite.Options{Now: func() time.Time {
+		inside <- struct{}{}
+		return time.Now()
+	}})
+	defer lock(t, path)()
 	var wg sync.WaitGroup
 	for range 3 { // one waits for the lock, and the others for their turn
 		wg.Go(func() { // ends with Close
@@ -279,10 +287,29 @@ func TestLocked(t *testing.T) {
 			}
 		})
 	}
+	for range 3 {
+		<-inside
+	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
 	wg.Wait()
+}
+
+// A context that ends while Publish is at work stops it.
+func TestContextEndsInPublish(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	d := open(t, newPath(t), sqlite.Options{Now: func() time.Time {
+		cancel()
+		return time.Now()
+	}})
+	r := registrytest.Signed(t, registrytest.Key(t), time.Now())
+	if err := d.Publish(ctx, r); !errors.Is(err, context.Canceled) {
+		t.Errorf("Publish: %v", err)
+	}
+	if got, err := d.Lookup(t.Context(), r.ID); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("Lookup: %v, %v", got, err)
+	}
 }
 
 func TestOpenContext(t *testing.T) {
@@ -303,17 +330,17 @@ func TestOpenContext(t *testing.T) {
 
 // The log beside the file does not grow with what is published, though somebody always reads.
 func TestLogIsBounded(t *testing.T) {
-	path, k := newPath(t), keys(t, 2)
+	path, k := newPath(t), registrytest.Key(t)
 	d := open(t, path, sqlite.Options{})
 	now := time.Now()
-	if err := d.Publish(t.Context(), registrytest.Signed(t, k[0], now)); err != nil {
+	if err := d.Publish(t.Context(), registrytest.Signed(t, k, now)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with ctx
 		for ctx.Err() == nil {
-			if _, err := d.Lookup(ctx, k[0].ID()); err != nil && ctx.Err() == nil {
+			if _, err := d.Lookup(ctx, k.ID()); err != nil && ctx.Err() == nil {
 				t.Error(err)
 				return
 			}
@@ -321,7 +348,7 @@ func TestLogIsBounded(t *testing.T) {
 	})
 	most := int64(0)
 	for i := range 400 {
-		if err := d.Publish(t.Context(), registrytest.Signed(t, k[1], now.Add(time.Duration(i)*time.Millisecond))); err != nil {
+		if err := d.Publish(t.Context(), named(t, registrytest.Key(t), now, fmt.Sprint("peer-", i))); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(path + "-wal")

@@ -3,10 +3,16 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
+
+	codes "modernc.org/sqlite/lib"
+
+	"github.com/splitmesh/splitmesh/registry/registrytest"
 )
 
 // What this package promises rests on these, and a typing error in a pragma is no error.
@@ -98,6 +104,27 @@ func TestMigrations(t *testing.T) {
 	is("1,2,3,4", 4)
 }
 
+// Somebody else's database that came to be since recognize looked is no more ours than any other.
+func TestMarkRefusesWhatIsThere(t *testing.T) {
+	for _, made := range []string{`CREATE TABLE theirs (x)`, `PRAGMA application_id = 7`} {
+		path := filepath.Join(t.TempDir(), "records.db")
+		if err := create(path); err != nil {
+			t.Fatal(err)
+		}
+		db, err := connect(path, 1, always, writing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.Exec(made); err != nil {
+			t.Fatal(err)
+		}
+		if err := prepare(t.Context(), db, migrations); !errors.Is(err, ErrNotOurs) {
+			t.Errorf("%s: %v, want ErrNotOurs", made, err)
+		}
+	}
+}
+
 // Each query finds its rows by an index: none reads all of a table, or sorts.
 func TestQueryPlans(t *testing.T) {
 	d, err := Open(t.Context(), filepath.Join(t.TempDir(), "records.db"), Options{})
@@ -133,5 +160,36 @@ func TestQueryPlans(t *testing.T) {
 			t.Fatal(err)
 		}
 		rows.Close()
+	}
+}
+
+// Nobody waits for another process for ever, not even without a deadline.
+func TestLockedForLong(t *testing.T) {
+	defer func(before time.Duration) { lockTimeout = before }(lockTimeout)
+	lockTimeout = time.Millisecond
+	path := filepath.Join(t.TempDir(), "records.db")
+	d, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	other, err := connect(path, 1, always, writing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	tx, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := registrytest.Signed(t, registrytest.Key(t), time.Now())
+	if err := d.Publish(t.Context(), r); !is(err, codes.SQLITE_BUSY) {
+		t.Errorf("Publish: %v, want that the file is locked", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Publish(t.Context(), r); err != nil {
+		t.Error(err)
 	}
 }

@@ -29,7 +29,7 @@ const (
 )
 
 // roles are what this binary does as another process, with the file at a path.
-var roles = map[string]func(path string) error{"publish": publishForEver, "share": share, "visit": visit}
+var roles = map[string]func(path string) error{"publish": publishForEver, "share": share}
 
 // child starts a role. It is killed when the test ends, if not before.
 func child(t *testing.T, role, path string) (cmd *exec.Cmd, stdout *bufio.Reader, stderr *bytes.Buffer) {
@@ -291,43 +291,5 @@ func TestProcesses(t *testing.T) {
 	}
 	if id, err := d.Resolve(t.Context(), "crown"); err != nil || id.String() != crown {
 		t.Errorf("crown is %v, %v; want %s", id, err, crown)
-	}
-}
-
-// visit opens and closes.
-func visit(path string) error {
-	d, err := sqlite.Open(context.Background(), path, sqlite.Options{})
-	if err != nil {
-		return err
-	}
-	return d.Close()
-}
-
-// Opening a file a second time, in this process, does not drop the locks of the first: another process that comes and goes
-// is not the last, and leaves the log where it is.
-func TestOpenKeepsLocks(t *testing.T) {
-	path := newPath(t)
-	d := open(t, path, sqlite.Options{})
-	k := common(1)[0]
-	r, err := record(k, time.Now().UnixMilli(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Publish(t.Context(), r); err != nil {
-		t.Fatal(err)
-	}
-	before, err := os.Stat(path + "-wal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := visit(path); err != nil {
-		t.Fatal(err)
-	}
-	cmd, _, stderr := child(t, "visit", path)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v: %s", err, stderr)
-	}
-	if after, err := os.Stat(path + "-wal"); err != nil || !os.SameFile(before, after) {
-		t.Errorf("the log was removed under us: %v, %v", after, err)
 	}
 }

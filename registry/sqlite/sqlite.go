@@ -16,8 +16,9 @@
 //     by another peer's; no peer can be rolled back to an older record while that could still be valid; and a revocation
 //     of a peer that it knew is kept for good.
 //   - A record for which Publish has returned nil is there after a crash of the program, of the machine, and of its power.
-//   - Who may write to the file can withhold records, and cannot forge one: each is read with [registry.Parse], and what
-//     does not stand in its own place as it was published is [ErrDamaged]. The other records are served as before.
+//   - Who may write to the file can withhold records or bring back old ones, and cannot forge one: each is parsed whenever
+//     it is read, and what does not stand in its own place as it was published is [ErrDamaged]. The others are served as
+//     before.
 //   - Any number of processes may have the file open, and see what any of them has published.
 //   - A file that is not one of ours, or that a newer version of this package made, is refused and left as it was.
 //
@@ -41,8 +42,8 @@ import (
 	"github.com/splitmesh/splitmesh/registry"
 )
 
-// DefaultMaxRecords is how many records a [Directory] holds unless it is told otherwise. That takes 60 MB of disk for
-// ordinary records, 1 KB each, and at worst 400 MB.
+// DefaultMaxRecords is how many records a [Directory] holds unless it is told otherwise. That takes 100 MB of disk
+// for ordinary records, 1 KB each, and at worst 400 MB.
 const DefaultMaxRecords = 65536
 
 // What can be wrong beside what package registry names.

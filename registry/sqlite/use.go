@@ -42,18 +42,15 @@ func use(ctx context.Context, db *sql.DB, f func(context.Context, *sql.Conn) err
 }
 
 // write runs f in a transaction that holds the file's only write lock from the start, so that what f reads stays true. An
-// error of f undoes what it did, and so does the end of ctx.
+// error of f undoes what it did.
 func write(ctx context.Context, db *sql.DB, f func(context.Context, *sql.Tx) error) error {
-	return use(ctx, db, func(endless context.Context, c *sql.Conn) error {
-		tx, err := c.BeginTx(endless, nil)
+	return use(ctx, db, func(ctx context.Context, c *sql.Conn) error {
+		tx, err := c.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-		if err := f(endless, tx); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
+		if err := f(ctx, tx); err != nil {
 			return err
 		}
 		return tx.Commit()

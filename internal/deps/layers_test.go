@@ -27,6 +27,8 @@ var layers = []struct {
 		"which path carries a byte is decided without knowing how it is sealed (frame) or kept alive (session)"},
 	{"./transport/...", []string{"./transport/...", "./identity/...", "./internal/buf"},
 		"a transport carries bytes for anyone: what it knew of sessions or frames, each new transport would have to learn"},
+	{"./registry/http", []string{"./registry", "./identity"},
+		"it serves any directory, so it links none"},
 	{"./registry/...", []string{"./registry/...", "./identity/..."},
 		"where a peer is, is a fact that outlives any session with it"},
 	{"./internal/handshake", []string{"./identity", "./frame", "./internal/buf"},

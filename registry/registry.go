@@ -68,6 +68,17 @@ type Namer interface {
 	Resolve(ctx context.Context, name string) (identity.ID, error)
 }
 
+// A Lister is a directory whose records can be read one page after the other. Its methods are safe for concurrent use.
+type Lister interface {
+	Directory
+
+	// List returns, ascending by ID, records that Lookup would return, of peers whose ID is higher than after: of all,
+	// or of those that announce the capability when that is not empty. They are the caller's to keep and change. It
+	// returns at most n, and fewer as it likes, even none. The next page is after next, which is higher than after
+	// and no lower than any ID on this page; next is zero when this page is the last.
+	List(ctx context.Context, after identity.ID, n int, capability string) (page []*Record, next identity.ID, err error)
+}
+
 // Standing is an [Authority]'s answer about a peer. The zero value is Unknown, which admits nobody.
 type Standing int
 
@@ -128,7 +139,7 @@ var (
 
 // A RecordError says what was being done with a record, whose it is, where the trouble lies, and what it is.
 type RecordError struct {
-	Op    string      // "sign", "parse", "check", "publish" or "lookup"
+	Op    string      // "sign", "parse", "check", "publish", "lookup" or "list"
 	ID    identity.ID // zero when not known
 	Field string      // such as "addrs[2]"; empty when it is about the whole
 	Err   error       // wraps a sentinel above, or ctx.Err()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,12 @@ func TestDirectory(t *testing.T) {
 
 func TestNamer(t *testing.T) {
 	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer {
+		return &memory.Directory{Now: now}
+	})
+}
+
+func TestLister(t *testing.T) {
+	registrytest.TestLister(t, func(t *testing.T, now func() time.Time) registry.Lister {
 		return &memory.Directory{Now: now}
 	})
 }
@@ -166,6 +173,48 @@ func TestOldestGoesFirst(t *testing.T) {
 		if s, err := d.Standing(t.Context(), key.ID()); err != nil || (s != registry.Unknown) != (i >= len(k)-places) {
 			t.Errorf("peer %d: %v, %v", i, s, err)
 		}
+	}
+}
+
+// Who lost a place is gone from the list, and who came back is in it once.
+func TestListFollowsPlaces(t *testing.T) {
+	d, k := newSmall(1), keys(t, 2)
+	for i := range 4 {
+		r := d.signed(t, k[i%2])
+		d.publish(t, r, nil)
+		if page, next, err := d.List(t.Context(), identity.ID{}, 10, ""); err != nil || len(page) != 1 || !page[0].Equal(r) || !next.IsZero() {
+			t.Fatalf("List: %v, %v, %v", page, next, err)
+		}
+		d.clock.Advance(registry.MaxLife)
+	}
+	// Were the clock set back, the record before would be good again, but it is gone.
+	d.clock.Advance(-2 * registry.MaxLife)
+	if page, next, err := d.List(t.Context(), identity.ID{}, 10, ""); err != nil || len(page) != 0 || !next.IsZero() {
+		t.Errorf("List: %v, %v, %v", page, next, err)
+	}
+}
+
+// A search for what few have is cut into pieces: no call looks at more than 1,024 records, and none is missed.
+func TestListLooksAtFew(t *testing.T) {
+	d, k := newSmall(1100), keys(t, 1030)
+	slices.SortFunc(k, func(a, b *identity.Key) int { return a.ID().Compare(b.ID()) })
+	for i, key := range k {
+		r := &registry.Record{Sequence: d.clock.Now().UnixMilli(), Expires: d.clock.Now().Add(time.Hour).UnixMilli()}
+		if i == len(k)-1 {
+			r.Capabilities = []string{registry.CapExit}
+		}
+		if err := r.Sign(key); err != nil {
+			t.Fatal(err)
+		}
+		d.publish(t, r, nil)
+	}
+	page, next, err := d.List(t.Context(), identity.ID{}, 10, registry.CapExit)
+	if err != nil || len(page) != 0 || next != k[1023].ID() {
+		t.Fatalf("List: %v, %v, %v; want nothing, and to go on after %v", page, next, err, k[1023].ID())
+	}
+	page, next, err = d.List(t.Context(), next, 10, registry.CapExit)
+	if err != nil || len(page) != 1 || page[0].ID != k[1029].ID() || !next.IsZero() {
+		t.Fatalf("List: %v, %v, %v; want the last", page, next, err)
 	}
 }
 

@@ -13,6 +13,7 @@ var forbidden = []struct {
 	why  string
 }{
 	{"./dht/...", "a directory is a value that the node is given; who uses none must not link one"},
+	{"./registry/mdns/...", "whether a node speaks to its local network is its user's to say; who doesn't want that must not link it"},
 	{"./transport/memory/...", "it stays within the process, for tests"},
 	{"./transport/link/...", "it emulates links, for tests"},
 	{"./transport/transporttest/...", "it is a test suite"},

@@ -29,6 +29,8 @@ var layers = []struct {
 		"a transport carries bytes for anyone: what it knew of sessions or frames, each new transport would have to learn"},
 	{"./registry/multi", []string{"./registry", "./identity"},
 		"it combines the directories that it is given, so it links none"},
+	{"./registry/file", []string{"./registry", "./identity"},
+		"files are kept without any other directory"},
 	{"./registry/...", []string{"./registry/...", "./identity/..."},
 		"where a peer is, is a fact that outlives any session with it"},
 	{"./internal/handshake", []string{"./identity", "./frame", "./internal/buf"},

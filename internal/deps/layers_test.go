@@ -32,6 +32,8 @@ var layers = []struct {
 		"it combines the directories that it is given, so it links none"},
 	{"./registry/http", []string{"./registry", "./identity"},
 		"it serves any directory, so it links none"},
+	{"./registry/file", []string{"./registry", "./identity"},
+		"files are kept without any other directory"},
 	{"./registry/...", []string{"./registry/...", "./identity/..."},
 		"where a peer is, is a fact that outlives any session with it"},
 	{"./internal/kad", []string{"./identity", "./registry"},

@@ -1,0 +1,544 @@
+package file_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/registry/file"
+	"github.com/splitmesh/splitmesh/registry/registrytest"
+)
+
+func newDirectory(t *testing.T, now func() time.Time) *file.Directory {
+	d := &file.Directory{Path: filepath.Join(t.TempDir(), "a", "records"), Now: now}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func TestDirectory(t *testing.T) {
+	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory { return newDirectory(t, now) })
+}
+
+func TestNamer(t *testing.T) {
+	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer { return newDirectory(t, now) })
+}
+
+// A small directory, a clock, and the means of trying both.
+type small struct {
+	*file.Directory
+	clock *registrytest.Clock
+	log   *bytes.Buffer
+}
+
+func newSmall(t *testing.T, places int) *small {
+	s := &small{clock: registrytest.NewClock(), log: new(bytes.Buffer)}
+	s.Directory = newDirectory(t, s.clock.Now)
+	s.MaxRecords = places
+	s.Logger = slog.New(slog.NewTextHandler(s.log, nil))
+	return s
+}
+
+// reopen puts another directory over the same files in the place of this one.
+func (s *small) reopen(t *testing.T) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d := &file.Directory{Path: s.Path, MaxRecords: s.MaxRecords, Now: s.Now, Logger: s.Logger}
+	t.Cleanup(func() { d.Close() })
+	s.Directory = d
+}
+
+func (s *small) publish(t *testing.T, r *registry.Record, want error) {
+	t.Helper()
+	if err := s.Publish(t.Context(), r); !errors.Is(err, want) {
+		t.Fatalf("Publish: %v, want %v", err, want)
+	}
+}
+
+func (s *small) signed(t *testing.T, k *identity.Key) *registry.Record {
+	return registrytest.Signed(t, k, s.clock.Now())
+}
+
+func (s *small) named(t *testing.T, k *identity.Key, name string) *registry.Record {
+	t.Helper()
+	r := registrytest.Draft(t, s.clock.Now())
+	r.Name = name
+	if err := r.Sign(k); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (s *small) holds(t *testing.T, want *registry.Record) {
+	t.Helper()
+	if got, err := s.Lookup(t.Context(), want.ID); err != nil || !got.Equal(want) {
+		t.Fatalf("Lookup: %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// lacks checks that Lookup returns want, and registry.ErrExpired only with that.
+func (s *small) lacks(t *testing.T, k *identity.Key, want error) {
+	t.Helper()
+	got, err := s.Lookup(t.Context(), k.ID())
+	if got != nil || !errors.Is(err, want) || errors.Is(err, registry.ErrExpired) != (want == registry.ErrExpired) {
+		t.Fatalf("Lookup: %+v, %v; want %v", got, err, want)
+	}
+}
+
+func (s *small) files(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(s.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Name() != ".lock" {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func keys(t *testing.T, n int) []*identity.Key {
+	out := make([]*identity.Key, n)
+	for i := range out {
+		out[i] = registrytest.Key(t)
+	}
+	return out
+}
+
+func TestReopen(t *testing.T) {
+	d, k := newSmall(t, 0), keys(t, 3)
+	older, newer := d.signed(t, k[0]), registrytest.Draft(t, d.clock.Now().Add(time.Second))
+	newer.Expires = d.clock.Now().Add(time.Hour).UnixMilli()
+	if err := newer.Sign(k[0]); err != nil {
+		t.Fatal(err)
+	}
+	revocation := registrytest.Revocation(t, k[1], d.clock.Now().Add(-time.Hour))
+	d.publish(t, older, nil)
+	d.publish(t, newer, nil)
+	d.publish(t, d.signed(t, k[1]), nil)
+	d.publish(t, revocation, nil)
+	d.reopen(t)
+	d.holds(t, newer)
+	d.holds(t, revocation)
+	d.lacks(t, k[2], registry.ErrNotFound)
+	d.publish(t, older, registry.ErrRollback)
+	d.publish(t, newer, nil)
+	d.publish(t, d.signed(t, k[1]), registry.ErrRollback)
+	// The newer one ends first, and is still there to keep the older one from coming to life again.
+	d.clock.Advance(2 * time.Hour)
+	d.reopen(t)
+	d.lacks(t, k[0], registry.ErrExpired)
+	d.publish(t, older, registry.ErrRollback)
+	d.clock.Advance(365 * 24 * time.Hour)
+	d.reopen(t)
+	d.holds(t, revocation)
+	if got, want := fmt.Sprint(d.files(t)), k[1].ID().String()+".revocation"; !strings.Contains(got, want) || strings.Contains(got, k[1].ID().String()+".record") {
+		t.Errorf("the files are %v, want %v", got, want)
+	}
+}
+
+func TestReopenKeepsNames(t *testing.T) {
+	d, k := newSmall(t, 0), keys(t, 4)
+	d.publish(t, d.named(t, k[0], "ann"), nil)
+	d.publish(t, d.named(t, k[1], "bob"), nil)
+	d.reopen(t)
+	d.publish(t, d.named(t, k[2], "ann"), registry.ErrNameTaken)
+	d.clock.Advance(registry.MaxLife)
+	d.publish(t, d.named(t, k[2], "ann"), nil)
+	is := func(name string, want *identity.Key) {
+		t.Helper()
+		if id, err := d.Resolve(t.Context(), name); want == nil && !errors.Is(err, registry.ErrNotFound) || want != nil && id != want.ID() {
+			t.Fatalf("%q is %v, %v; want %v", name, id, err, want)
+		}
+	}
+	// Both files say ann now, and the order in which they are read is that of the IDs.
+	for range 4 {
+		d.reopen(t)
+		is("ann", k[2])
+		is("bob", nil)
+		d.clock.Advance(registry.MaxLife)
+		k[0], k[2] = k[2], k[0]
+		d.publish(t, d.named(t, k[2], "ann"), nil)
+	}
+	d.publish(t, registrytest.Revocation(t, k[2], d.clock.Now()), nil)
+	d.reopen(t)
+	is("ann", nil)
+}
+
+func TestFullKeepsWhoeverIsThere(t *testing.T) {
+	d, k := newSmall(t, 2), keys(t, 4)
+	d.publish(t, d.named(t, k[0], "ann"), nil)
+	d.clock.Advance(time.Hour)
+	first, second := d.named(t, k[0], "ann"), d.signed(t, k[1])
+	d.publish(t, second, nil)
+	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.reopen(t)
+	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.clock.Advance(time.Minute)
+	d.publish(t, first, nil) // whoever is there may renew
+
+	// Expired is not enough: an older record of the same peer might still be valid.
+	d.clock.Advance(25 * time.Hour)
+	d.lacks(t, k[0], registry.ErrExpired)
+	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+
+	// Once that is over, the oldest goes.
+	renewed := registrytest.Signed(t, k[1], d.clock.Now())
+	d.publish(t, renewed, nil)
+	d.clock.Advance(registry.MaxLife - 25*time.Hour - time.Minute - time.Millisecond)
+	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.clock.Advance(time.Millisecond)
+	third := d.named(t, k[2], "ann")
+	d.publish(t, third, nil)
+	d.lacks(t, k[0], registry.ErrNotFound)
+	d.holds(t, renewed)
+	d.publish(t, d.signed(t, k[3]), file.ErrFull)
+	d.reopen(t)
+	d.holds(t, third)
+	d.lacks(t, k[0], registry.ErrNotFound)
+	if files := d.files(t); len(files) != 2 {
+		t.Errorf("the files are %v", files)
+	}
+
+	// A bound that was lowered is kept to as soon as places can be given up.
+	d.MaxRecords = 1
+	d.reopen(t)
+	d.holds(t, third)
+	d.clock.Advance(registry.MaxLife)
+	d.publish(t, d.signed(t, k[3]), nil)
+	if files := d.files(t); len(files) != 1 {
+		t.Errorf("the files are %v", files)
+	}
+}
+
+func TestRevocationsKeepTheirPlace(t *testing.T) {
+	d, k := newSmall(t, 2), keys(t, 4)
+	d.publish(t, d.signed(t, k[0]), nil)
+	d.publish(t, registrytest.Revocation(t, k[1], d.clock.Now()), nil) // of one unknown: an ordinary place
+	d.publish(t, registrytest.Revocation(t, k[0], d.clock.Now()), nil) // of one known: for good
+	d.clock.Advance(time.Millisecond)
+	d.publish(t, registrytest.Revocation(t, k[1], d.clock.Now()), nil)
+	revoked := registrytest.Revocation(t, k[0], d.clock.Now())
+	d.publish(t, revoked, nil)
+	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.clock.Advance(365 * 24 * time.Hour)
+	d.reopen(t)
+	d.publish(t, d.signed(t, k[2]), nil)
+	d.holds(t, revoked)
+	d.lacks(t, k[1], registry.ErrNotFound)
+	d.publish(t, registrytest.Revocation(t, k[2], d.clock.Now()), nil)
+	d.clock.Advance(365 * 24 * time.Hour)
+	d.reopen(t)
+	d.publish(t, d.signed(t, k[3]), file.ErrFull) // nothing is left that can be given up
+	d.holds(t, revoked)
+}
+
+func TestDamagedFiles(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, path string, b []byte){
+		"empty":   func(t *testing.T, path string, _ []byte) { write(t, path, nil) },
+		"cut":     func(t *testing.T, path string, b []byte) { write(t, path, b[:len(b)-1]) },
+		"longer":  func(t *testing.T, path string, b []byte) { write(t, path, append(b, make([]byte, 1<<20)...)) },
+		"changed": func(t *testing.T, path string, b []byte) { b[len(b)/2] ^= 1; write(t, path, b) },
+		"another peer's": func(t *testing.T, path string, _ []byte) {
+			write(t, path, registrytest.Signed(t, registrytest.Key(t), time.Now()).Marshal())
+		},
+		"no regular file": func(t *testing.T, path string, _ []byte) {
+			remove(t, path)
+			write(t, path+".x", nil)
+			link(t, path+".x", path)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, k := newSmall(t, 0), keys(t, 3)
+			d.publish(t, d.signed(t, k[0]), nil)
+			d.publish(t, d.signed(t, k[1]), nil)
+			d.publish(t, registrytest.Revocation(t, k[1], d.clock.Now()), nil)
+			good := d.signed(t, k[2])
+			d.publish(t, good, nil)
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range []string{k[0].ID().String() + ".record", k[1].ID().String() + ".revocation"} {
+				path := filepath.Join(d.Path, f)
+				b, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				damage(t, path, b)
+			}
+			d.reopen(t)
+			d.holds(t, good)
+			for _, k := range k[:2] {
+				r, err := d.Lookup(t.Context(), k.ID())
+				if r != nil || err == nil || errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), k.ID().String()+".re") {
+					t.Fatalf("Lookup: %+v, %v", r, err)
+				}
+			}
+			if n := strings.Count(d.log.String(), "level=WARN"); n != 2 {
+				t.Errorf("the log is %s", d.log)
+			}
+			// A new record mends it, but not where a revocation was.
+			d.clock.Advance(time.Second)
+			mended := d.signed(t, k[0])
+			d.publish(t, mended, nil)
+			d.publish(t, d.signed(t, k[1]), registry.ErrRollback)
+			revocation := registrytest.Revocation(t, k[1], d.clock.Now())
+			d.publish(t, revocation, nil)
+			d.reopen(t)
+			d.holds(t, mended)
+			d.holds(t, revocation)
+			if n := strings.Count(d.log.String(), "level=WARN"); n != 2 {
+				t.Errorf("the log is %s", d.log)
+			}
+		})
+	}
+}
+
+// A damaged file is the first to go, and whoever is revoked in place of one is so for good.
+func TestDamagedFilesHaveAPlace(t *testing.T) {
+	d, k := newSmall(t, 2), keys(t, 3)
+	d.publish(t, d.signed(t, k[0]), nil)
+	d.publish(t, d.signed(t, k[1]), nil)
+	for _, k := range k[:2] {
+		write(t, filepath.Join(d.Path, k.ID().String()+".record"), []byte("damage"))
+	}
+	d.reopen(t)
+	revocation := registrytest.Revocation(t, k[1], d.clock.Now())
+	d.publish(t, revocation, nil)
+	d.publish(t, d.signed(t, k[2]), nil)
+	d.lacks(t, k[0], registry.ErrNotFound)
+	d.clock.Advance(365 * 24 * time.Hour)
+	d.publish(t, d.signed(t, k[0]), nil)
+	d.holds(t, revocation)
+}
+
+// What a crash leaves behind, and what others put there.
+func TestStrangeFiles(t *testing.T) {
+	d, k := newSmall(t, 0), keys(t, 2)
+	record, revocation := d.signed(t, k[0]), registrytest.Revocation(t, k[0], d.clock.Now())
+	d.publish(t, record, nil)
+	d.publish(t, revocation, nil)
+	other := d.signed(t, k[1])
+	d.publish(t, other, nil)
+	d.Close()
+	id := k[0].ID().String()
+	write(t, filepath.Join(d.Path, id+".record"), record.Marshal()) // it ended before this was removed
+	write(t, filepath.Join(d.Path, ".new-123"), record.Marshal())   // or renamed
+	strangers := []string{"README", id, k[1].ID().PeerID() + ".record", strings.ToUpper(id) + ".record", "x.record", "x.revocation", ".record"}
+	for _, name := range strangers {
+		write(t, filepath.Join(d.Path, name), []byte("leave me alone"))
+	}
+	d.reopen(t)
+	d.holds(t, revocation)
+	d.holds(t, other)
+	if files := d.files(t); len(files) != len(strangers)+2 || d.log.Len() != 0 {
+		t.Errorf("the files are %q, the log is %q", files, d.log)
+	}
+}
+
+func TestModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes say nothing there")
+	}
+	d, k := newSmall(t, 0), registrytest.Key(t)
+	d.publish(t, d.signed(t, k), nil)
+	for path, want := range map[string]fs.FileMode{
+		filepath.Dir(d.Path): fs.ModeDir | 0o700,
+		d.Path:               fs.ModeDir | 0o700,
+		filepath.Join(d.Path, k.ID().String()+".record"): 0o600,
+		filepath.Join(d.Path, ".lock"):                   0o600,
+	} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v; want %v", path, info.Mode(), err, want)
+		}
+	}
+}
+
+func TestCannotWrite(t *testing.T) {
+	d, k := newSmall(t, 0), keys(t, 2)
+	before := d.signed(t, k[0])
+	d.publish(t, before, nil)
+	for _, k := range k { // no file can take the place of a directory that is not empty
+		path := filepath.Join(d.Path, k.ID().String()+".record")
+		os.Remove(path)
+		if err := os.MkdirAll(filepath.Join(path, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.clock.Advance(time.Second)
+	for _, k := range k {
+		var re *registry.RecordError
+		if err := d.Publish(t.Context(), d.signed(t, k)); !errors.As(err, &re) || re.ID != k.ID() {
+			t.Errorf("Publish: %v", err)
+		}
+	}
+	d.holds(t, before)
+	d.lacks(t, k[1], registry.ErrNotFound)
+	if files := d.files(t); len(files) != 2 {
+		t.Errorf("the files are %v", files)
+	}
+}
+
+func TestCannotOpen(t *testing.T) {
+	d, k := newSmall(t, 0), registrytest.Key(t)
+	if err := os.MkdirAll(filepath.Dir(d.Path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.Path, nil) // a file, where the directory is to be
+	if err := d.Publish(t.Context(), d.signed(t, k)); err == nil {
+		t.Error("published into a file")
+	}
+	if r, err := d.Lookup(t.Context(), k.ID()); err == nil || errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("looked up in a file: %+v, %v", r, err)
+	}
+	remove(t, d.Path) // the next call tries again
+	d.publish(t, d.signed(t, k), nil)
+
+	// Who has no time reads no files.
+	d.reopen(t)
+	ctx := &patience{Context: t.Context(), left: 1}
+	if r, err := d.Lookup(ctx, k.ID()); !errors.Is(err, context.Canceled) {
+		t.Errorf("Lookup: %+v, %v", r, err)
+	}
+	d.holds(t, d.signed(t, k))
+}
+
+// patience is a context that is done when it was asked so often.
+type patience struct {
+	context.Context
+	left int
+}
+
+func (p *patience) Err() error {
+	if p.left--; p.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestInUse(t *testing.T) {
+	switch runtime.GOOS {
+	case "darwin", "dragonfly", "freebsd", "linux", "netbsd", "openbsd":
+	default:
+		t.Skip("no locks there")
+	}
+	d, k := newSmall(t, 0), registrytest.Key(t)
+	record := d.signed(t, k)
+	d.publish(t, record, nil)
+	second := &small{Directory: &file.Directory{Path: d.Path, Now: d.Now}, clock: d.clock}
+	defer second.Close()
+	second.lacks(t, k, file.ErrInUse)
+	second.publish(t, record, file.ErrInUse)
+	if _, err := second.Resolve(t.Context(), "ann"); !errors.Is(err, file.ErrInUse) {
+		t.Errorf("Resolve: %v", err)
+	}
+	d.holds(t, record)
+	d.Close()
+	second.holds(t, record)
+}
+
+func TestClose(t *testing.T) {
+	d, k := newSmall(t, 0), registrytest.Key(t)
+	if err := (&file.Directory{}).Close(); err != nil {
+		t.Error(err)
+	}
+	d.publish(t, d.signed(t, k), nil)
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	d.publish(t, d.signed(t, k), net.ErrClosed)
+	d.lacks(t, k, net.ErrClosed)
+	if _, err := d.Resolve(t.Context(), "ann"); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Resolve: %v", err)
+	}
+}
+
+func TestClockSetBack(t *testing.T) {
+	d, k := newSmall(t, 0), registrytest.Key(t)
+	d.publish(t, d.signed(t, k), nil)
+	d.clock.Advance(-time.Hour)
+	d.lacks(t, k, registry.ErrFuture)
+	d.lacks(t, k, registry.ErrNotFound)
+}
+
+func write(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func link(t *testing.T, to, path string) {
+	t.Helper()
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ExampleDirectory() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	key, err := identity.GenerateKey()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	now := time.Now()
+	r := &registry.Record{Sequence: now.UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(), Operator: "example"}
+	if err := r.Sign(key); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	first := &file.Directory{Path: dir}
+	if err := first.Publish(context.Background(), r); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := first.Close(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	second := &file.Directory{Path: dir} // another process, say
+	defer second.Close()
+	found, err := second.Lookup(context.Background(), key.ID())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(found.Operator)
+	// Output: example
+}

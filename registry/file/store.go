@@ -1,0 +1,171 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+// The names of the files: the peer's ID and one of two endings. A revocation that is kept for good has an ending of its
+// own, so that nothing that is written later takes its place, and its loss is noticed.
+const (
+	recordExt     = ".record"
+	revocationExt = ".revocation"
+	tempPrefix    = ".new-"
+	lockName      = ".lock"
+)
+
+func (d *Directory) file(id identity.ID, kept bool) string {
+	ext := recordExt
+	if kept {
+		ext = revocationExt
+	}
+	return filepath.Join(d.Path, id.String()+ext)
+}
+
+// parseName returns whose record is in a file of that name, and whether it is a revocation that is kept for good.
+func parseName(name string) (id identity.ID, kept, ok bool) {
+	text, kept := strings.CutSuffix(name, revocationExt)
+	if !kept {
+		if text, ok = strings.CutSuffix(name, recordExt); !ok {
+			return id, false, false
+		}
+	}
+	id, err := identity.ParseID(text)
+	return id, kept, err == nil && id.String() == text
+}
+
+// load reads all files, and clears away what a crash left behind. The path is locked.
+func (d *Directory) load(ctx context.Context) (map[identity.ID]*entry, error) {
+	files, err := os.ReadDir(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	log := d.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	entries := make(map[identity.ID]*entry)
+	for _, f := range files { // in the order of their names: of one peer, the revocation last
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		path := filepath.Join(d.Path, f.Name())
+		if strings.HasPrefix(f.Name(), tempPrefix) {
+			_ = os.Remove(path) // it was never acknowledged; if it stays, it is in nobody's way
+			continue
+		}
+		id, kept, ok := parseName(f.Name())
+		if !ok {
+			continue
+		}
+		r, err := readRecord(path, id, kept)
+		if err != nil {
+			err = fmt.Errorf("the file %q is damaged: %w; restore it from a backup, or have its peer publish again", path, err)
+			log.Warn("a record is damaged", "peer", id.Short(), "err", err)
+		}
+		if kept && entries[id] != nil {
+			_ = os.Remove(d.file(id, false)) // tried again the next time
+		}
+		entries[id] = &entry{record: r, err: err, kept: kept}
+	}
+	return entries, nil
+}
+
+// readRecord reads the record of id, which must be a revocation when it is kept for good.
+func readRecord(path string, id identity.ID, kept bool) (*registry.Record, error) {
+	if _, err := regular(os.Lstat(path)); err != nil { // before Open, which would wait at a pipe
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, registry.MaxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	r, err := registry.Parse(b)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.ID != id:
+		return nil, fmt.Errorf("%w: the record in it is of %s", registry.ErrMalformed, r.ID)
+	case kept && !r.Revoked:
+		return nil, fmt.Errorf("%w: the record in it is no revocation", registry.ErrMalformed)
+	}
+	return r, nil
+}
+
+// writeFile puts a file with the contents b at path, whole or not at all, and returns when it is on the disk. It replaces
+// what is there.
+func writeFile(path string, b []byte) error {
+	dir := filepath.Dir(path)
+	temp, err := writeTemp(dir, b)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		_ = os.Remove(temp) // the first error is the one to report
+		return err
+	}
+	return syncDir(dir)
+}
+
+// writeTemp writes a file to the disk, beside where it is to be so that it can be renamed, and returns its path.
+func writeTemp(dir string, b []byte) (path string, err error) {
+	f, err := os.CreateTemp(dir, tempPrefix+"*") // with mode 0600
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(b); err != nil {
+		return "", err
+	}
+	return f.Name(), f.Sync()
+}
+
+// syncDir makes a new name in dir last, where a directory can be synced.
+func syncDir(dir string) error {
+	switch runtime.GOOS {
+	case "windows", "plan9", "js", "wasip1":
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) { // a file system that does not do this
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}
+
+var errNotRegular = errors.New("it is no regular file")
+
+func regular(info fs.FileInfo, err error) (fs.FileInfo, error) {
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	return info, err
+}

@@ -17,8 +17,8 @@ import (
 	"github.com/splitmesh/splitmesh/registry"
 )
 
-// A Client is the directory that a handler of [NewHandler] serves at a URL. It implements [registry.Namer] and [registry.Lister]. It
-// must not be copied, and its exported fields are read-only after the first method call.
+// A Client is the directory that a handler of [NewHandler] serves at a URL. It implements [registry.Namer] and
+// [registry.Lister]. It must not be copied, and its exported fields are read-only after the first method call.
 //
 // It remembers the newest record of each peer that it published or looked up, and of those that it saw in lists, some
 // thousand of each, and asks the server only whether they have changed. When the server answers with an older record,

@@ -167,8 +167,9 @@ func (d *Directory) Publish(ctx context.Context, r *registry.Record) error {
 	return nil
 }
 
-// Lookup implements [registry.Directory]. Of a peer that it has not heard of it asks the link, and waits a second for the
-// answer. What it heard more than a minute ago it returns and asks for anew, for the next Lookup.
+// Lookup implements [registry.Directory]. Of a peer that it has not heard of it asks the link, and waits 1.25 s for the
+// answer: most come at once, some a second after the answer to somebody else. What it heard more than a minute ago it
+// returns and asks for anew, for the next Lookup.
 func (d *Directory) Lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
 	var found *registry.Record
 	err := d.find(ctx, ofID(id), !id.IsZero(), func(now time.Time) (old bool, err error) {

@@ -195,7 +195,7 @@ func TestNotSent(t *testing.T) {
 	})
 }
 
-// Nobody answers: Lookup and Resolve give up after a second, or when ctx ends, or at Close.
+// Nobody answers: Lookup and Resolve give up after a while, or when ctx ends, or at Close.
 func TestNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(air)

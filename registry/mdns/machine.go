@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	patience  = time.Second            // how long an answer is waited for
-	firstWait = 250 * time.Millisecond // until a question is put again; then twice as long each time
 	again     = time.Second            // between two answers with one peer's record on one link (RFC 6762 §6)
+	firstWait = 250 * time.Millisecond // until a question is put again; then twice as long each time
+	patience  = again + firstWait      // how long an answer is waited for, which may have to wait for its turn itself
 	noBudget  = 50 * time.Millisecond  // until what found a budget spent is tried again
 	announced = 2                      // times that a new record is sent without being asked for (RFC 6762 §8.3)
 	stale     = time.Minute            // after which what was heard is asked for anew, beside being used

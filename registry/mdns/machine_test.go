@@ -31,6 +31,20 @@ func TestAnnouncedAndAsked(t *testing.T) {
 	n.findsNothing(b, registrytest.Key(t).ID())
 }
 
+// Who asks just after all others were told is answered a second later, and waits for that.
+func TestAskedJustAfter(t *testing.T) {
+	n := newLAN(t)
+	a := n.join(nil)
+	r := n.publish(a, registrytest.Key(t))
+	n.run(0)
+	b := n.join(nil)
+	n.flying = nil
+	n.finds(b, r)
+	if got := n.answers(noon); len(got) != announced || got[1].at.Sub(got[0].at) < again {
+		t.Errorf("%d answers", len(got))
+	}
+}
+
 // Half of all packets lost, and as many doubled, delay everybody and keep nobody from anybody.
 func TestLossAndDuplicates(t *testing.T) {
 	n := newLAN(t)
@@ -215,7 +229,7 @@ func TestAnswerBudget(t *testing.T) {
 	}
 }
 
-// A question is put three times within the second, further apart each time; whoever else waits for the same shares it.
+// A question is put three times within a second, further apart each time; whoever else waits for the same shares it.
 func TestBackoff(t *testing.T) {
 	n := newLAN(t)
 	a := n.join(nil)
@@ -238,7 +252,7 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 	since := len(n.said)
-	n.run(patience)
+	n.run(time.Second)
 	if got := len(n.said) - since; got > 2*questionsPerSecond {
 		t.Errorf("%d questions in a second", got)
 	}

@@ -206,7 +206,7 @@ func (p *peer) looks(number, tries int, want string) {
 	p.says(want)
 }
 
-// Processes on two machines find each other with one Lookup, which takes a second at most, if they have one network key;
+// Processes on two machines find each other with one Lookup, whose patience is its limit, if they have one network key;
 // those with another key don't in two, each of which asks three times.
 func TestTwoProcesses(t *testing.T) {
 	for name, addrs := range map[string][2]string{

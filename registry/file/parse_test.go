@@ -115,6 +115,8 @@ func TestParseHostsRefuses(t *testing.T) {
 		{"too many components", addr + strings.Repeat("/ws", registry.MaxComponents-2) + peerOne, 1, 1, nil, "components"},
 		{"address too long", "/dns/" + strings.Repeat("a", registry.MaxSize) + peerOne, 1, 1, nil, "bytes"},
 		{"address too long once it is spelled out", "/http-path/" + strings.Repeat("'", registry.MaxSize-100) + peerOne, 1, 1, nil, "bytes"},
+		{"relay too long to be decoded", "/p2p/" + strings.Repeat("Q", registry.MaxSize) + "/p2p-circuit" + peerOne, 1, 1, nil, "bytes"},
+		{"long, and no address", "/dns/" + strings.Repeat("a", registry.MaxSize/2) + "/carrier-pigeon" + peerOne, 1, 1, nil, "multiaddr"},
 		{"two addresses", addr + peerOne + " " + addr + peerOne, 1, 82, nil, "line of its own"},
 		{"two IDs", one + " " + two, 1, 58, nil, "no petname"},
 		{"name in upper case", one + " gate Ann", 1, 63, nil, `"Ann"`},

@@ -75,7 +75,7 @@ func (d *Directory) load(ctx context.Context) (map[identity.ID]*entry, error) {
 			err = fmt.Errorf("the file %q is damaged: %w; restore it from a backup, or have its peer publish again", path, err)
 			log.Warn("a record is damaged", "peer", id.Short(), "err", err)
 		}
-		if kept && entries[id] != nil {
+		if kept && err == nil && entries[id] != nil {
 			_ = os.Remove(d.file(id, false)) // tried again the next time
 		}
 		entries[id] = &entry{record: r, err: err, kept: kept}

@@ -2,7 +2,12 @@ package mesh
 
 import (
 	"context"
+	"net"
+	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/transport"
@@ -61,7 +66,7 @@ func (n *Node) record() *registry.Record {
 		rec.Capabilities = append(rec.Capabilities, registry.CapRelay)
 	}
 	for _, l := range n.arrivals {
-		rec.Addrs = append(rec.Addrs, l.Multiaddr())
+		rec.Addrs = append(rec.Addrs, dialable(l.Multiaddr(), net.InterfaceAddrs)...)
 	}
 	for _, b := range n.Bootstrap {
 		if _, id, _, err := transport.SplitPeer(b); err == nil && n.reservations[id] != nil {
@@ -72,4 +77,58 @@ func (n *Node) record() *registry.Record {
 	}
 	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), registry.MaxAddrs)]
 	return rec
+}
+
+// dialable returns what others may dial of an address that is listened on: itself or, for an unspecified host, those of
+// this machine's interfaces, public ones first. Loopback and link-local ones are of no use to others.
+func dialable(a multiaddr.Multiaddr, interfaces func() ([]net.Addr, error)) []multiaddr.Multiaddr {
+	host, ok := hostOf(a)
+	if !ok || !host.IsUnspecified() {
+		return []multiaddr.Multiaddr{a}
+	}
+	all, err := interfaces()
+	if err != nil {
+		return nil
+	}
+	var found []netip.Addr
+	for _, i := range all {
+		p, err := netip.ParsePrefix(i.String())
+		if err != nil {
+			continue
+		}
+		ip := p.Addr().Unmap().WithZone("")
+		// A socket on :: takes IPv4, too, unless the system was told otherwise.
+		if ip.Is6() && host.Is4() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
+			continue
+		}
+		found = append(found, ip)
+	}
+	slices.SortStableFunc(found, func(a, b netip.Addr) int {
+		switch {
+		case a.IsPrivate() == b.IsPrivate():
+			return 0
+		case b.IsPrivate():
+			return -1
+		}
+		return 1
+	})
+	var out []multiaddr.Multiaddr
+	for _, ip := range found {
+		code := multiaddr.P_IP6
+		if ip.Is4() {
+			code = multiaddr.P_IP4
+		}
+		if c, err := multiaddr.NewComponent(multiaddr.ProtocolWithCode(code).Name, ip.String()); err == nil {
+			out = append(out, append(multiaddr.Multiaddr{*c}, a[1:]...))
+		}
+	}
+	return out
+}
+
+// hostOf returns the IP address that a begins with.
+func hostOf(a multiaddr.Multiaddr) (ip netip.Addr, ok bool) {
+	if len(a) == 0 || a[0].Code() != multiaddr.P_IP4 && a[0].Code() != multiaddr.P_IP6 {
+		return ip, false
+	}
+	return netip.AddrFromSlice(a[0].RawValue())
 }

@@ -2,7 +2,9 @@ package file
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -13,6 +15,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
 )
 
 const (
@@ -69,6 +72,19 @@ func (h *Hosts) Petname(name string) (identity.ID, bool) {
 		return t.peers[n.peer].ID, true
 	}
 	return identity.ID{}, false
+}
+
+// Resolve is Petname as mesh.Node.Names wants it: it returns an error that wraps [registry.ErrNotFound] for a name that
+// the file does not have.
+func (h *Hosts) Resolve(ctx context.Context, name string) (identity.ID, error) {
+	err := ctx.Err()
+	if err == nil {
+		if id, ok := h.Petname(name); ok {
+			return id, nil
+		}
+		err = fmt.Errorf("%w: the hosts file calls nobody %.40q", registry.ErrNotFound, name)
+	}
+	return identity.ID{}, &registry.RecordError{Op: "lookup", Field: "name", Err: err}
 }
 
 // Err returns what is wrong with the file as it is now, a [*HostsError], or nil. While it is not nil the other methods

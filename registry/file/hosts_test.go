@@ -2,6 +2,7 @@ package file_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/registry/file"
 	"github.com/splitmesh/splitmesh/registry/registrytest"
 )
@@ -116,6 +118,17 @@ func TestHosts(t *testing.T) {
 		if id, ok := o.Petname(name); ok || !id.IsZero() {
 			t.Errorf("Petname of %q: %v, %v", name, id, ok)
 		}
+		if id, err := o.Resolve(t.Context(), name); !errors.Is(err, registry.ErrNotFound) {
+			t.Errorf("Resolve of %q: %v, %v", name, id, err)
+		}
+	}
+	if id, err := o.Resolve(t.Context(), "laptop"); err != nil || id != parseID(t, two) {
+		t.Errorf("Resolve: %v, %v", id, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := o.Resolve(ended, "laptop"); !errors.Is(err, context.Canceled) {
+		t.Errorf("Resolve when ctx has ended: %v", err)
 	}
 }
 

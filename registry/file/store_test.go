@@ -103,6 +103,9 @@ func TestDamagedRevocation(t *testing.T) {
 	if r, err := d.Lookup(t.Context(), k.ID()); r != nil || err == nil || errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("Lookup: %+v, %v", r, err)
 	}
+	if files := d.files(t); len(files) != 2 {
+		t.Errorf("the record was cleared away for it: %v", files)
+	}
 	d.clock.Advance(time.Second)
 	d.publish(t, d.signed(t, k), registry.ErrRollback)
 }

@@ -16,6 +16,9 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(play(role))
 	}
+	if role := os.Getenv(meshVariable); role != "" {
+		os.Exit(playMesh(role))
+	}
 	goleak.VerifyTestMain(m)
 }
 

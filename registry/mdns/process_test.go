@@ -163,12 +163,18 @@ type peer struct {
 // started returns a peer in the namespace that is up.
 func started(t *testing.T, namespace string, network byte, number int) *peer {
 	t.Helper()
+	return startedAs(t, namespace, fmt.Sprintf("%s=%d %d", roleVariable, network, number))
+}
+
+// startedAs is started for a role that is a variable of the environment.
+func startedAs(t *testing.T, namespace, role string) *peer {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("ip", "netns", "exec", namespace, self)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", roleVariable, network, number), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), role, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

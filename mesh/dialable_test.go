@@ -1,0 +1,42 @@
+package mesh
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"testing"
+
+	"github.com/multiformats/go-multiaddr"
+)
+
+func TestDialable(t *testing.T) {
+	var of []net.Addr
+	for _, s := range []string{"127.0.0.1/8", "10.0.0.7/24", "198.51.100.7/24", "169.254.1.2/16", "::1/128", "fe80::1/64", "fd00::7/64", "2001:db8::7/64"} {
+		ip, n, err := net.ParseCIDR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		of = append(of, &net.IPNet{IP: ip, Mask: n.Mask})
+	}
+	for _, tt := range []struct {
+		addr string
+		want []string
+	}{
+		{"/ip4/192.0.2.1/tcp/1/ws", []string{"/ip4/192.0.2.1/tcp/1/ws"}},
+		{"/ip4/127.0.0.1/tcp/1/ws", []string{"/ip4/127.0.0.1/tcp/1/ws"}},
+		{"/dns/example.org/tcp/1/wss", []string{"/dns/example.org/tcp/1/wss"}},
+		{"/ip4/0.0.0.0/tcp/1/ws", []string{"/ip4/198.51.100.7/tcp/1/ws", "/ip4/10.0.0.7/tcp/1/ws"}},
+		{"/ip6/::/tcp/1", []string{"/ip4/198.51.100.7/tcp/1", "/ip6/2001:db8::7/tcp/1", "/ip4/10.0.0.7/tcp/1", "/ip6/fd00::7/tcp/1"}},
+	} {
+		var got []string
+		for _, a := range dialable(multiaddr.StringCast(tt.addr), func() ([]net.Addr, error) { return of, nil }) {
+			got = append(got, a.String())
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q; want %q", tt.addr, got, tt.want)
+		}
+	}
+	if got := dialable(multiaddr.StringCast("/ip4/0.0.0.0/tcp/1"), func() ([]net.Addr, error) { return nil, errors.New("no") }); len(got) != 0 {
+		t.Errorf("without interfaces: %v", got)
+	}
+}

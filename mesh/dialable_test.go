@@ -40,3 +40,31 @@ func TestDialable(t *testing.T) {
 		t.Errorf("without interfaces: %v", got)
 	}
 }
+
+func TestInterleaved(t *testing.T) {
+	for _, tt := range []struct{ in, want []string }{
+		{nil, nil},
+		{[]string{"/ip4/192.0.2.1"}, []string{"/ip4/192.0.2.1"}},
+		{
+			[]string{"/ip6/2001:db8::1", "/ip6/2001:db8::2", "/ip6/2001:db8::3", "/ip4/192.0.2.1"},
+			[]string{"/ip6/2001:db8::1", "/ip4/192.0.2.1", "/ip6/2001:db8::2", "/ip6/2001:db8::3"},
+		},
+		{
+			[]string{"/ip4/192.0.2.1", "/ip4/192.0.2.2", "/ip6/2001:db8::1", "/dns/example.org", "/ip6/2001:db8::2"},
+			[]string{"/ip4/192.0.2.1", "/ip6/2001:db8::1", "/ip4/192.0.2.2", "/ip6/2001:db8::2", "/dns/example.org"},
+		},
+		{[]string{"/dns/a.example", "/ip6/::ffff:192.0.2.1", "/ip6/2001:db8::1"}, []string{"/dns/a.example", "/ip6/2001:db8::1", "/ip6/::ffff:192.0.2.1"}},
+	} {
+		var routes []route
+		for _, a := range tt.in {
+			routes = append(routes, route{addr: multiaddr.StringCast(a + "/tcp/1")})
+		}
+		var got []string
+		for _, r := range interleaved(routes) {
+			got = append(got, r.addr.String()[:len(r.addr.String())-len("/tcp/1")])
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%q became %q; want %q", tt.in, got, tt.want)
+		}
+	}
+}

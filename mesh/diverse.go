@@ -21,6 +21,7 @@ func (n *Node) inOrder(used, routes []route, pinned bool) []route {
 			relayed = append(relayed, r)
 		}
 	}
+	direct = interleaved(direct)
 	if !pinned {
 		return append(direct, diverse(used, relayed, rand.IntN)...)
 	}
@@ -35,6 +36,39 @@ func (n *Node) inOrder(used, routes []route, pinned bool) []route {
 	first = diverse(used, first, rand.IntN)
 	rest = diverse(append(append([]route(nil), used...), first...), rest, rand.IntN)
 	return append(append(direct, first...), rest...)
+}
+
+// interleaved has the addresses of IPv6 and IPv4 take turns, the family of the first
+// first, so that a family that does not work here costs one stagger (RFC 8305, section
+// 4). Names, which stand for both, keep their place among those of the first.
+func interleaved(direct []route) []route {
+	var turns [2][]route
+	first := false // whether the first is of IPv6
+	for i, r := range direct {
+		host, ok := hostOf(r.addr)
+		six := ok && host.Unmap().Is6()
+		if i == 0 || !ok {
+			if i == 0 {
+				first = six
+			}
+			turns[0] = append(turns[0], r)
+			continue
+		}
+		turn := 0
+		if six != first {
+			turn = 1
+		}
+		turns[turn] = append(turns[turn], r)
+	}
+	out := make([]route, 0, len(direct))
+	for i := range direct {
+		for _, t := range turns {
+			if i < len(t) {
+				out = append(out, t[i])
+			}
+		}
+	}
+	return out
 }
 
 // diverse orders candidates so that each, in its turn, shares as little as can be

@@ -89,3 +89,29 @@ func TestDialByName(t *testing.T) {
 		t.Error("without a node: no error")
 	}
 }
+
+// What a node says of itself is signed, of now, and newer each time.
+func TestRecord(t *testing.T) {
+	n := &mesh.Node{
+		Identity: key(t, 30), ListenAddrs: []multiaddr.Multiaddr{addr(t, overWS)}, Relay: &mesh.RelayConfig{},
+		Operator: "ACME", Network: "AS64500", Name: "attic", Capabilities: []string{registry.CapDHTServer},
+	}
+	start(t, n)
+	first, err := n.Record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := n.Record()
+	if err != nil || !second.Newer(first) {
+		t.Errorf("%v, %v", second, err)
+	}
+	if first.ID != n.ID() || len(first.Addrs) != 1 || first.Operator != "ACME" || first.Network != "AS64500" || first.Name != "attic" ||
+		!first.Has(registry.CapDHTServer) || !first.Has(registry.CapRelay) {
+		t.Errorf("%+v", first)
+	}
+	wrong := &mesh.Node{Identity: key(t, 31), Name: "no name"}
+	t.Cleanup(func() { wrong.Close() })
+	if _, err := wrong.Record(); !errors.Is(err, registry.ErrMalformed) {
+		t.Errorf("a name that is none: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,11 +25,10 @@ func (n *Node) publish() {
 		return
 	}
 	n.goRun(func() { // ends within publishTimeout
-		rec := n.record()
-		if len(rec.Addrs) == 0 {
+		rec, err := n.Record()
+		if err == nil && len(rec.Addrs) == 0 {
 			return
 		}
-		err := rec.Sign(n.key)
 		if err == nil {
 			ctx, cancel := context.WithTimeout(n.ctx, publishTimeout)
 			defer cancel()
@@ -52,6 +52,20 @@ func (n *Node) keepPublished() {
 			return
 		}
 	}
+}
+
+// Record returns a signed record of where the node is now and what it does for others, as it publishes: for who serves
+// it elsewhere, such as with registry/bootstrap.Handler. It is valid for a day; each is newer than the one before.
+func (n *Node) Record() (*registry.Record, error) {
+	n.init()
+	if n.key == nil {
+		return nil, &OpError{Op: "record", Err: errors.New("the node has no key: none could be made")}
+	}
+	rec := n.record()
+	if err := rec.Sign(n.key); err != nil {
+		return nil, &OpError{Op: "record", Err: err}
+	}
+	return rec, nil
 }
 
 // record says where the node is now, unsigned.

@@ -32,6 +32,8 @@ var layers = []struct {
 		"it combines the directories that it is given, so it links none"},
 	{"./registry/http", []string{"./registry", "./identity"},
 		"it serves any directory, so it links none"},
+	{"./registry/bootstrap", []string{"./registry", "./identity"},
+		"it finds addresses before there is a node"},
 	{"./registry/file", []string{"./registry", "./identity"},
 		"files are kept without any other directory"},
 	{"./registry/...", []string{"./registry/...", "./identity/..."},

@@ -26,14 +26,14 @@ func playMesh(role string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := playMeshAs(network, name); err != nil {
+	if err := playMeshAs(network, name, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func playMeshAs(network byte, name string) error {
+func playMeshAs(network byte, name string, in io.Reader, out io.Writer) error {
 	ctx := context.Background()
 	listen, err := multiaddr.NewMultiaddr("/ip4/0.0.0.0/tcp/0/ws")
 	if err != nil {
@@ -62,11 +62,11 @@ func playMeshAs(network byte, name string) error {
 			}()
 		}
 	}()
-	fmt.Println("up")
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+	fmt.Fprintln(out, "up")
+	for lines := bufio.NewScanner(in); lines.Scan(); {
 		c, err := n.Dial(ctx, lines.Text()+".mesh:echo")
 		if errors.Is(err, registry.ErrNotFound) {
-			fmt.Println("not found")
+			fmt.Fprintln(out, "not found")
 			continue
 		}
 		if err != nil {
@@ -80,7 +80,7 @@ func playMeshAs(network byte, name string) error {
 			return err
 		}
 		c.Close()
-		fmt.Println(string(got))
+		fmt.Fprintln(out, string(got))
 	}
 	return nil
 }

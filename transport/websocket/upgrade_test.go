@@ -25,6 +25,28 @@ import (
 	"github.com/splitmesh/splitmesh/transport/websocket"
 )
 
+// answering returns a listener that gives one request the answer that is made of the
+// Sec-WebSocket-Accept that its key asks for.
+func answering(t *testing.T, answer func(accept string) string) net.Listener {
+	t.Helper()
+	l := listenTCP(t)
+	go func() { // ends with the dial
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+		io.WriteString(c, answer(base64.StdEncoding.EncodeToString(sum[:])))
+		io.Copy(io.Discard, c) // until the dialler leaves
+	}()
+	return l
+}
+
 // An answer 101 that is not the one that RFC 6455 §4.1 has the client wait for ends
 // the dial, and says what is wrong with it. Nobody refused us then.
 func TestAnswers(t *testing.T) {
@@ -41,30 +63,18 @@ func TestAnswers(t *testing.T) {
 		{says: "Sec-WebSocket-Extensions", with: "Sec-WebSocket-Extensions: permessage-deflate"},
 		{says: "Sec-WebSocket-Protocol", with: "Sec-WebSocket-Protocol: binary"},
 	} {
-		l := listenTCP(t)
-		go func() { // ends with the dial
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			r, err := http.ReadRequest(bufio.NewReader(c))
-			if err != nil {
-				return
-			}
-			sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+		l := answering(t, func(accept string) string {
 			answer := "HTTP/1.1 101 Switching Protocols\r\n"
 			for _, line := range good {
 				if tt.without == "" || !strings.HasPrefix(line, tt.without+":") {
-					answer += strings.Replace(line, "ACCEPT", base64.StdEncoding.EncodeToString(sum[:]), 1) + "\r\n"
+					answer += strings.Replace(line, "ACCEPT", accept, 1) + "\r\n"
 				}
 			}
 			if tt.with != "" {
 				answer += tt.with + "\r\n"
 			}
-			io.WriteString(c, answer+"\r\n")
-			io.Copy(io.Discard, c) // until the dialler leaves
-		}()
+			return answer + "\r\n"
+		})
 		// What the caller's header would negotiate is not asked for.
 		tr := &websocket.Transport{Header: http.Header{"Sec-Websocket-Extensions": {"permessage-deflate"}, "Sec-Websocket-Protocol": {"binary"}}}
 		c, err := tr.Dial(t.Context(), addrOf(l, "ws"), nil)
@@ -94,26 +104,14 @@ func TestInterimAnswers(t *testing.T) {
 		{before: strings.Repeat("X", 64<<10), says: "over 65536 bytes"},
 		{before: "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found", says: "404 Not Found"},
 	} {
-		l := listenTCP(t)
-		go func() { // ends with the dial
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			r, err := http.ReadRequest(bufio.NewReader(c))
-			if err != nil {
-				return
-			}
-			sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+		l := answering(t, func(accept string) string {
 			answer := tt.before
 			if tt.says == "" {
 				answer += "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
-					base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n\x82" + string(rune(len(tt.after))) + tt.after
+					accept + "\r\n\r\n\x82" + string(rune(len(tt.after))) + tt.after
 			}
-			io.WriteString(c, answer)
-			io.Copy(io.Discard, c) // until the dialler leaves
-		}()
+			return answer
+		})
 		c, err := new(websocket.Transport).Dial(t.Context(), addrOf(l, "ws"), nil)
 		if err == nil {
 			got := make([]byte, len(tt.after))

@@ -176,6 +176,13 @@ func (n *Node) operatorSoon(relay identity.ID) func() string {
 	}
 }
 
+// remembered returns the operator of a relay as far as it is known already.
+func (o *operators) remembered(relay identity.ID) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.known[relay].name
+}
+
 // of returns the operator of a relay, "" when it is not known; it may ask the
 // node's directory.
 func (o *operators) of(ctx context.Context, n *Node, relay identity.ID) string {

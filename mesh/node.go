@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -46,13 +47,21 @@ type Node struct {
 	// Bootstrap are addresses, each ending in /p2p/ID, of relays and peers known
 	// from the start. A node that listens on a service reserves at those that relay.
 	Bootstrap []multiaddr.Multiaddr
-	// Directory says where peers are, and is told where this node is. May be nil.
+	// Reservations is at how many relays a node that listens on a service wants to be
+	// reserved. Those of Bootstrap are used first, however many they are; if they are
+	// too few, others that the Directory knows are taken, of many operators and
+	// networks, if it is a [registry.Finder] or [registry.Lister]. 0 means 3, and 8 is
+	// the most; negative: none of the Directory's. A node that itself relays takes none.
+	Reservations int
+	// Directory says where peers and relays are, and is told where this node is. May be nil.
 	Directory registry.Directory
 	// Names says whom a name means in Dial("name.mesh:service"), before the Directory
 	// is asked, if that is a [registry.Namer]. May be nil. A name is never more than
 	// the word of whoever was asked: what is dialled, and proven, is the ID.
 	Names Resolver
-	// Authority says whether a peer may join. Nil: everyone may.
+	// Authority says whether a peer may join, and every 5 min whether it may stay; one
+	// that can't tell lets nobody in, and puts out who is in after 15 min. Nil: everyone
+	// may join.
 	Authority registry.Authority
 	// NetworkKey closes the network to all who don't have it. Nil: public.
 	NetworkKey *[32]byte
@@ -111,6 +120,7 @@ type Node struct {
 	budget     *mux.Budget
 	limit      *session.Limit
 	pending    chan struct{}
+	moved      chan struct{} // of size 1: the record is to be published anew
 	relay      *relay
 	firstHops  *FirstHops
 	operators  operators
@@ -127,8 +137,13 @@ type Node struct {
 	tokens       map[[32]byte]*session.Session      // by the token's SHA-256
 	reservations map[identity.ID]*session.Session   // relays that forward to us
 	asked        map[identity.ID]*session.Session   // those, and relays that have yet to answer
-	reserving    bool
-	reservedC    chan struct{} // closed and replaced when reservations change
+	reserves     bool
+	reserving    map[identity.ID]struct{}         // relays that are being asked for the first time
+	wanted       int                              // reservations
+	found        map[identity.ID]*registry.Record // relays in use that the directory told of
+	relayRests   map[identity.ID]pace             // of such that failed
+	seekErr      error                            // why the directory told of no more
+	reservedC    chan struct{}                    // closed and replaced when any of these changes
 	lastSequence int64
 	pathless     map[*session.Session]struct{} // that wait for a path, or did
 	bounding     bool                          // boundPathless runs
@@ -156,6 +171,11 @@ func (n *Node) init() {
 		n.reservations = make(map[identity.ID]*session.Session)
 		n.asked = make(map[identity.ID]*session.Session)
 		n.refusals = make(map[identity.ID]error)
+		n.reserving = make(map[identity.ID]struct{})
+		n.found = make(map[identity.ID]*registry.Record)
+		n.relayRests = make(map[identity.ID]pace)
+		n.wanted = min(cmp.Or(n.Reservations, defaultReservations), maxReservations)
+		n.moved = make(chan struct{}, 1)
 		n.sources = make(map[string]int)
 		n.reservedC = make(chan struct{})
 		n.pending = make(chan struct{}, maxPending)
@@ -248,9 +268,11 @@ func (n *Node) start(ctx context.Context) error {
 		}
 		n.log.Info("listening", "addr", l.Multiaddr().String())
 	}
-	n.publish()
 	if n.Directory != nil {
 		n.goRun(n.keepPublished) // ends with n.ctx
+	}
+	if n.Directory != nil || n.Authority != nil {
+		n.goRun(n.keepStanding) // ends with n.ctx
 	}
 	return nil
 }
@@ -308,7 +330,7 @@ func (n *Node) Addrs() []multiaddr.Multiaddr {
 }
 
 // Listen accepts conns to a service of this node. It starts the node, and lets it
-// reserve at the relays among its Bootstrap addresses; WaitReserved waits for that.
+// reserve at relays (see Reservations); WaitReserved waits for that.
 // Errors are *OpError, and wrap ErrServiceTaken, or net.ErrClosed when the node is
 // closed, or say why it does not start.
 func (n *Node) Listen(service string) (net.Listener, error) {
@@ -328,8 +350,8 @@ func (n *Node) Listen(service string) (net.Listener, error) {
 		return nil, &OpError{Op: "listen", Service: service, Err: ErrServiceTaken}
 	}
 	n.services[service] = l
-	if !n.reserving {
-		n.reserving = true
+	if !n.reserves {
+		n.reserves = true
 		n.reserveAll()
 	}
 	return l, nil
@@ -415,23 +437,3 @@ func (n *Node) closeSessions(hop bool) {
 	}
 	wg.Wait()
 }
-
-// checkStanding asks the authority about peer; an authority that can't answer
-// refuses.
-func (n *Node) checkStanding(ctx context.Context, peer identity.ID) error {
-	if n.Authority == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	st, err := n.Authority.Standing(ctx, peer)
-	if err != nil {
-		return fmt.Errorf("the authority did not say whether %s may join: %w", peer.Short(), err)
-	}
-	if st != registry.Active {
-		return fmt.Errorf("%w: the authority calls %s %v", errStanding, peer.Short(), st)
-	}
-	return nil
-}
-
-var errStanding = errors.New("not a member of the network")

@@ -11,47 +11,81 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/registry"
-	"github.com/splitmesh/splitmesh/transport"
 )
 
 const (
 	recordLife     = 24 * time.Hour
 	publishTimeout = 10 * time.Second
+	// A record that was not taken is published again after minRepublish, twice as long
+	// each time, up to maxRepublish.
+	minRepublish = time.Second
+	maxRepublish = 5 * time.Minute
 )
 
-// publish tells the directory where the node is, in the background.
+// publish has the record published soon.
 func (n *Node) publish() {
-	if n.Directory == nil {
-		return
+	select {
+	case n.moved <- struct{}{}:
+	default:
 	}
-	n.goRun(func() { // ends within publishTimeout
-		rec, err := n.Record()
-		if err == nil && len(rec.Addrs) == 0 {
-			return
-		}
-		if err == nil {
-			ctx, cancel := context.WithTimeout(n.ctx, publishTimeout)
-			defer cancel()
-			err = n.Directory.Publish(ctx, rec)
-		}
-		if err != nil {
-			n.log.Warn("record not published", "err", err)
-		}
-	})
 }
 
-// keepPublished publishes the record anew long before it expires.
+// keepPublished tells the directory where the node is: when that has changed, long
+// before the record expires, and again when it failed.
 func (n *Node) keepPublished() {
-	t := time.NewTicker(recordLife / 3)
-	defer t.Stop()
+	var retry pace
 	for {
+		wait := recordLife / 3
+		switch err := n.publishRecord(); {
+		case err == nil:
+			retry = pace{}
+		case n.ctx.Err() != nil:
+			return
+		default:
+			if retry.wait == 0 {
+				n.log.Warn("record not published; it will be tried again", "err", err)
+			} else {
+				n.log.Debug("record not published", "err", err)
+			}
+			retry.next(minRepublish, maxRepublish)
+			wait = retry.left()
+		}
+		t := time.NewTimer(wait)
 		select {
+		case <-n.moved:
 		case <-t.C:
-			n.publish()
 		case <-n.ctx.Done():
+			t.Stop()
 			return
 		}
+		t.Stop()
 	}
+}
+
+// publishRecord publishes the record as it is now, unless there is no way to the node.
+func (n *Node) publishRecord() error {
+	ctx, cancel := context.WithTimeout(n.ctx, publishTimeout)
+	defer cancel()
+	rec, err := n.Record()
+	if err != nil || len(rec.Addrs) == 0 {
+		return err
+	}
+	err = n.Directory.Publish(ctx, rec)
+	if !errors.Is(err, registry.ErrRollback) {
+		return err
+	}
+	// Our clock went back, or another run of this node is ahead: go on from there.
+	known, lookupErr := n.lookup(ctx, n.id)
+	if lookupErr != nil || known.Sequence < rec.Sequence {
+		return errors.Join(err, lookupErr)
+	}
+	n.mu.Lock()
+	n.lastSequence = max(n.lastSequence, known.Sequence)
+	n.mu.Unlock()
+	if rec, err = n.Record(); err != nil {
+		return err
+	}
+	return n.Directory.Publish(ctx, rec)
 }
 
 // Record returns a signed record of where the node is now and what it does for others, as it publishes: for who serves
@@ -82,13 +116,7 @@ func (n *Node) record() *registry.Record {
 	for _, l := range n.arrivals {
 		rec.Addrs = append(rec.Addrs, dialable(l.Multiaddr(), net.InterfaceAddrs)...)
 	}
-	for _, b := range n.Bootstrap {
-		if _, id, _, err := transport.SplitPeer(b); err == nil && n.reservations[id] != nil {
-			if c, err := transport.Circuit(b, n.id); err == nil {
-				rec.Addrs = append(rec.Addrs, c)
-			}
-		}
-	}
+	rec.Addrs = append(rec.Addrs, n.circuits()...)
 	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), registry.MaxAddrs)]
 	return rec
 }

@@ -192,6 +192,7 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 		return nil, &LimitError{Relay: n.id, Limit: "sessions", Value: maxSessions}
 	}
 	n.sessions[s] = a
+	n.noteHealth(res.Peer, true, nil)
 	n.peers[res.Peer] = append(n.peers[res.Peer], s)
 	if l := n.links[plainKey(res.Peer)]; l != nil && !a.dialled {
 		l.signal() // it may be outranked now
@@ -206,6 +207,9 @@ func (n *Node) ended(s *session.Session, err error) {
 		for _, t := range a.tokens {
 			delete(n.tokens, t)
 		}
+	}
+	if n.sessions[s] != nil {
+		n.noteHealth(s.Peer(), true, err)
 	}
 	delete(n.sessions, s)
 	delete(n.pathless, s)

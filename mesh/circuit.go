@@ -89,9 +89,13 @@ func (n *Node) dialCircuit(ctx context.Context, r *route, target identity.ID, op
 		}
 		return nil, err
 	}
-	st, limit, err := n.ask(ctx, s, openRequest{serviceConnect, append(target[:], opening...)})
+	st, answer, err := n.ask(ctx, s, openRequest{serviceConnect, append(target[:], opening...)})
 	if err != nil {
 		return nil, err
+	}
+	var limit uint64
+	if len(answer) == 8 {
+		limit = binary.BigEndian.Uint64(answer)
 	}
 	st.SetAddrs(Addr{ID: n.id}, Addr{ID: target})
 	return &circuit{Stream: st, relay: r.relay, limit: limit}, nil
@@ -105,13 +109,13 @@ func (n *Node) noteHop(err error) {
 }
 
 // ask makes one of the mesh's own requests and waits for the answer, openTimeout
-// at most. limit is what a relay's consent came with.
-func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *session.Stream, limit uint64, err error) {
+// at most. answer is what the consent came with.
+func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *session.Stream, answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	st, err := s.Open(hopPolicy, splitter.Interactive)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { st.SetDeadline(time.Unix(1, 0)) })
 	_, err = st.Write(appendRequest(nil, q))
@@ -129,12 +133,9 @@ func (n *Node) ask(ctx context.Context, s *session.Session, q openRequest) (_ *s
 		if cause := s.Err(); cause != nil {
 			err = cause
 		}
-		return nil, 0, err
+		return nil, nil, err
 	}
-	if len(a.body) == 8 {
-		limit = binary.BigEndian.Uint64(a.body)
-	}
-	return st, limit, nil
+	return st, a.body, nil
 }
 
 // serveCircuit takes a circuit that a relay brings us.

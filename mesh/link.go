@@ -194,12 +194,17 @@ func (l *link) run() {
 	cancel()
 	if err != nil {
 		l.err = err
+		l.n.notReached(l.key.peer, err)
 		l.n.unlink(l)
 		close(l.ready)
 		return
 	}
 	l.s = s
 	close(l.ready)
+	select {
+	case l.n.dialled <- struct{}{}:
+	default:
+	}
 	l.maintain(s)
 	l.n.unlink(l)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(natRole); role != "" {
+		os.Exit(playNAT(role))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	overTCP = "/ip4/127.0.0.1/tcp/0"
@@ -28,12 +34,16 @@ const (
 // key is the n-th key of the tests.
 func key(t testing.TB, n int) *identity.Key {
 	t.Helper()
-	seed := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("mesh test key"), uint64(n)))
-	k, err := identity.NewKeyFromSeed(seed[:])
+	k, err := numberedKey(n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return k
+}
+
+func numberedKey(n int) (*identity.Key, error) {
+	seed := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("mesh test key"), uint64(n)))
+	return identity.NewKeyFromSeed(seed[:])
 }
 
 func addr(t testing.TB, s string) multiaddr.Multiaddr {

@@ -121,6 +121,8 @@ type Node struct {
 	limit      *session.Limit
 	pending    chan struct{}
 	moved      chan struct{} // of size 1: the record is to be published anew
+	dialled    chan struct{} // of size 1: there is a peer more that could observe us
+	callers    callers
 	relay      *relay
 	firstHops  *FirstHops
 	operators  operators
@@ -130,6 +132,8 @@ type Node struct {
 	mu           sync.Mutex // guards all below
 	closed       bool
 	arrivals     []transport.Listener
+	healths      map[identity.ID]health
+	observed     []multiaddr.Multiaddr // at which peers say that they reach us
 	services     map[string]*listener
 	links        map[linkKey]*link
 	sessions     map[*session.Session]*accepted     // of both directions
@@ -172,10 +176,12 @@ func (n *Node) init() {
 		n.asked = make(map[identity.ID]*session.Session)
 		n.refusals = make(map[identity.ID]error)
 		n.reserving = make(map[identity.ID]struct{})
+		n.healths = make(map[identity.ID]health)
 		n.found = make(map[identity.ID]*registry.Record)
 		n.relayRests = make(map[identity.ID]pace)
 		n.wanted = min(cmp.Or(n.Reservations, defaultReservations), maxReservations)
 		n.moved = make(chan struct{}, 1)
+		n.dialled = make(chan struct{}, 1)
 		n.sources = make(map[string]int)
 		n.reservedC = make(chan struct{})
 		n.pending = make(chan struct{}, maxPending)
@@ -270,6 +276,9 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	if n.Directory != nil {
 		n.goRun(n.keepPublished) // ends with n.ctx
+	}
+	if n.Directory != nil && len(n.unsure()) > 0 {
+		n.goRun(n.keepObserved) // ends with n.ctx
 	}
 	if n.Directory != nil || n.Authority != nil {
 		n.goRun(n.keepStanding) // ends with n.ctx

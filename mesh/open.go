@@ -22,7 +22,7 @@ const (
 
 // Status of an answer.
 const (
-	statusOK          = 0 // body: none, or the bytes that the circuit may carry, 64
+	statusOK          = 0 // body: none; or, to C, the bytes that the circuit may carry, 64; or, to O, IP address, bits 8
 	statusNoService   = 1
 	statusRefused     = 2
 	statusBusy        = 3
@@ -37,6 +37,7 @@ const (
 	serviceReserve = "R" // reserve, for as long as the session lives
 	serviceConnect = "C" // to a relay: target 32, opening
 	serviceCircuit = "T" // from a relay: source 32, opening
+	serviceObserve = "O" // up to 4 addresses of listeners, each with its length 16
 )
 
 type openRequest struct {
@@ -78,6 +79,10 @@ func readRequest(r io.Reader) (q openRequest, err error) {
 		if n < len(identity.ID{}) || n > maxOpenBody {
 			return q, &FormatError{fmt.Sprintf("request %q of %d bytes", q.service, n)}
 		}
+	case serviceObserve:
+		if n > maxObserveBody {
+			return q, &FormatError{fmt.Sprintf("request %q of %d bytes", q.service, n)}
+		}
 	case serviceReserve:
 		if n != 0 {
 			return q, &FormatError{fmt.Sprintf("request %q of %d bytes", q.service, n)}
@@ -116,7 +121,7 @@ func readAnswer(r io.Reader) (a openAnswer, err error) {
 	n := int(binary.BigEndian.Uint16(head[1:]))
 	bad := &FormatError{fmt.Sprintf("answer of status %d with %d bytes", a.status, n)}
 	switch {
-	case a.status > statusPurpose, n > maxAnswerBody, a.status == statusOK && n != 0 && n != 8, a.status == statusLimit && n < 9,
+	case a.status > statusPurpose, n > maxAnswerBody, a.status == statusOK && !okSizes[n], a.status == statusLimit && n < 9,
 		a.status == statusPurpose && n != 1:
 		return a, bad
 	}
@@ -129,6 +134,9 @@ func readAnswer(r io.Reader) (a openAnswer, err error) {
 	}
 	return a, nil
 }
+
+// okSizes are those of the body of a consent.
+var okSizes = map[int]bool{0: true, 8: true, 4 + 1: true, 16 + 1: true}
 
 // wrongPurpose is the answer to a conn whose bytes are divided for another purpose
 // than the private one that own demands of all; nil when there is nothing to object to.

@@ -116,6 +116,11 @@ func (n *Node) record() *registry.Record {
 	for _, l := range n.arrivals {
 		rec.Addrs = append(rec.Addrs, dialable(l.Multiaddr(), net.InterfaceAddrs)...)
 	}
+	for _, a := range n.observed {
+		if !slices.ContainsFunc(rec.Addrs, a.Equal) {
+			rec.Addrs = append(rec.Addrs, a)
+		}
+	}
 	rec.Addrs = append(rec.Addrs, n.circuits()...)
 	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), registry.MaxAddrs)]
 	return rec
@@ -156,13 +161,7 @@ func dialable(a multiaddr.Multiaddr, interfaces func() ([]net.Addr, error)) []mu
 	})
 	var out []multiaddr.Multiaddr
 	for _, ip := range found {
-		code := multiaddr.P_IP6
-		if ip.Is4() {
-			code = multiaddr.P_IP4
-		}
-		if c, err := multiaddr.NewComponent(multiaddr.ProtocolWithCode(code).Name, ip.String()); err == nil {
-			out = append(out, append(multiaddr.Multiaddr{*c}, a[1:]...))
-		}
+		out = append(out, withHost(a, ip))
 	}
 	return out
 }

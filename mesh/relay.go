@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"encoding/binary"
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -172,7 +171,10 @@ func (r *relay) connect(s *session.Session, st *session.Stream, target identity.
 func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openAnswer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	peer, network := s.Peer(), networkOf(s)
+	peer, network := s.Peer(), ""
+	if host, ok := seenAt(s); ok {
+		network = networkOf(host)
+	}
 	over := func(name string, value int) (*usage, func(), *openAnswer) {
 		a := limitAnswer(name, uint64(value))
 		return nil, nil, &a
@@ -226,19 +228,3 @@ func (r *relay) forgetful() {
 
 // maxIdlePeers is how many peers without circuits a relay remembers the rate of.
 const maxIdlePeers = 4096
-
-// networkOf is the network from which s's peer reached us, "" when not known.
-func networkOf(s *session.Session) string {
-	for _, p := range s.Stats().Paths {
-		host, _, err := net.SplitHostPort(p.Remote)
-		ip := net.ParseIP(host)
-		if err != nil || ip == nil {
-			continue
-		}
-		if v4 := ip.To4(); v4 != nil {
-			return v4.Mask(net.CIDRMask(16, 32)).String() + "/16"
-		}
-		return ip.Mask(net.CIDRMask(32, 128)).String() + "/32"
-	}
-	return ""
-}

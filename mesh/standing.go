@@ -136,6 +136,6 @@ func (n *Node) putOut(peer identity.ID) {
 	sessions := slices.Clone(n.peers[peer])
 	n.mu.Unlock()
 	for _, s := range sessions {
-		n.goRun(func() { s.CloseWith(session.CodeRefused, "") }) // ends within a second
+		n.goRun(func() { _ = s.CloseWith(session.CodeRefused, "") }) // ends within a second, never fails
 	}
 }

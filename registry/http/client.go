@@ -106,8 +106,11 @@ func (c *Client) lookup(ctx context.Context, id identity.ID) (*registry.Record, 
 		return nil, registry.ErrNotFound
 	}
 	known := c.seen.known(id)
-	if known != nil && known.Revoked {
-		return known, nil // for good, whatever the server says
+	if known != nil {
+		known = c.seen.keep(known, true) // a list may have shown it; now that it is asked for, no list pushes it out
+		if known.Revoked {
+			return known, nil // for good, whatever the server says
+		}
 	}
 	q := &request{method: http.MethodGet, path: []string{recordsPath, id.String()}, accept: RecordType, limit: registry.MaxSize}
 	if known != nil {

@@ -349,8 +349,10 @@ func (c *Client) base() (*url.URL, error) {
 	}
 	switch {
 	case u.User != nil:
-		return nil, fmt.Errorf("the URL %s has a user: what lets you in belongs into Token", u.Redacted())
-	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("the URL of %s has a user: what lets you in belongs into Token", u.Host)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("the URL of %s has a query or a fragment: set it to one such as https://directory.example", u.Host)
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%.100q is not the URL of a directory: set it to one such as https://directory.example", c.URL)
 	case c.Token != "" && u.Scheme != "https" && !loopback(u.Hostname()):
 		return nil, fmt.Errorf("a token over plain http to %s would be everybody's: use https", u.Host)

@@ -25,8 +25,8 @@ import (
 // Lookup fails with [registry.ErrRollback]. Revocations are remembered apart from other records, so that these do not
 // push them out.
 type Client struct {
-	// URL is where the directory is, without /v1: https://directory.example. Plain http is for those who send no token,
-	// since records prove themselves, and for this machine.
+	// URL is where the directory is, without /v1: https://directory.example. Plain http is for this machine, and for those
+	// who send no token and believe no name: a record proves itself, and a name is what anybody on the way says.
 	URL string
 	// HTTPClient makes the requests. Its CheckRedirect is not used: no redirect is followed, except by a browser that
 	// this runs in. nil means one that takes at most 16 KiB of header.

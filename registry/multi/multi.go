@@ -54,7 +54,7 @@ type Directory struct {
 	// Timeout bounds each call of a directory. 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Grace is how long Lookup waits, once a directory knows the peer, for one that knows something newer. What comes
-	// later is for the next Lookup. 0 means DefaultGrace; negative: no longer than it must.
+	// later, a revocation too, is for the next Lookup. 0 means DefaultGrace; negative: no longer than it must.
 	Grace time.Duration
 	// Refresh is the age at which a record that is asked for is looked up again, in the background; a quarter of the
 	// life that it had left is enough too. 0 means DefaultRefresh.

@@ -26,7 +26,8 @@ type Record struct {
 	Sequence int64
 	// Expires is when the record ends, in Unix milliseconds: after Sequence, by at most MaxLife.
 	Expires int64
-	// Addrs are where the peer can be reached, best first. At most MaxAddrs, each of 1 to MaxComponents.
+	// Addrs are where the peer can be reached, best first. At most MaxAddrs, each of 1 to MaxComponents, whose text is
+	// UTF-8 with no control characters.
 	Addrs []multiaddr.Multiaddr
 	// Capabilities are what the peer does for others: sorted, each once, of 1 to MaxCapability characters a-z, 0-9 and
 	// hyphen. At most MaxCapabilities.
@@ -165,7 +166,7 @@ func (r *Record) validate() (field string, err error) {
 		switch {
 		case len(l.label) > MaxLabel:
 			return bad(l.field, "%d bytes, and at most %d are allowed", len(l.label), MaxLabel)
-		case !utf8.ValidString(l.label) || strings.ContainsFunc(l.label, unicode.IsControl):
+		case !printable(l.label):
 			return bad(l.field, "it must be UTF-8 without control characters")
 		}
 	}
@@ -175,6 +176,9 @@ func (r *Record) validate() (field string, err error) {
 		}
 		if len(a) > MaxComponents {
 			return bad(fmt.Sprintf("addrs[%d]", i), "%d components, and at most %d are allowed", len(a), MaxComponents)
+		}
+		if !printable(a.String()) { // a name in it may hold any byte, for a terminal, or a file of lines
+			return bad(fmt.Sprintf("addrs[%d]", i), "its text must be UTF-8 without control characters")
 		}
 	}
 	for i, c := range r.Capabilities {
@@ -197,6 +201,10 @@ func ValidName(name string) bool {
 func validCapability(c string) bool {
 	other := func(r rune) bool { return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9') }
 	return 0 < len(c) && len(c) <= MaxCapability && !strings.ContainsFunc(c, other)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func clip(s string) string { return s[:min(len(s), 2*MaxCapability)] }

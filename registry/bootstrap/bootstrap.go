@@ -10,7 +10,8 @@
 // What it promises: an address that it returns ends in the ID of the node that it is of, which a dial proves. Who runs the
 // web server or the zone says whose ID that is: it is trusted for it, as who writes a multiaddr down is. A record from a
 // web server is signed by its node, and none that has expired or was revoked is used. What is read, asked and returned is
-// bounded.
+// bounded, and no source keeps another from being asked. The DNS proves nothing: whoever is on the way to the resolver can
+// answer for a zone. A source that ends in the ID, /dnsaddr/NAME/p2p/ID, takes no other node.
 package bootstrap
 
 import (
@@ -22,6 +23,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -61,7 +63,7 @@ func (e *Error) Error() string { return fmt.Sprintf("bootstrap from %q: %v", e.S
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// A Resolver resolves sources. Its zero value is ready for use.
+// A Resolver resolves sources, of one call all at once. Its zero value is ready for use.
 type Resolver struct {
 	// Client fetches records. nil is http.DefaultClient.
 	Client *http.Client
@@ -81,11 +83,23 @@ func Resolve(ctx context.Context, sources ...string) ([]multiaddr.Multiaddr, err
 func (r *Resolver) Resolve(ctx context.Context, sources ...string) ([]multiaddr.Multiaddr, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
+	type answer struct {
+		addrs []multiaddr.Multiaddr
+		err   error
+	}
+	answers := make([]answer, len(sources))
+	var wg sync.WaitGroup
+	for i, s := range sources {
+		wg.Go(func() { // ends when s has answered, which the timeout bounds
+			answers[i].addrs, answers[i].err = r.resolve(ctx, s)
+		})
+	}
+	wg.Wait()
 	var all []multiaddr.Multiaddr
 	var errs []error
 	seen := make(map[string]bool)
-	for _, s := range sources {
-		addrs, err := r.resolve(ctx, s)
+	for i, s := range sources {
+		addrs, err := answers[i].addrs, answers[i].err
 		if err == nil && len(addrs) == 0 {
 			err = ErrNoAddr
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -175,6 +176,21 @@ func TestDNSAddr(t *testing.T) {
 	if got, err := r.Resolve(t.Context(), "/dnsaddr/many.example"); err != nil || len(got) != bootstrap.MaxAddrs {
 		t.Errorf("%d addresses, %v", len(got), err)
 	}
+}
+
+// A source that does not answer takes the time of no other.
+func TestSilentSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := "/ip4/192.0.2.1/tcp/443/wss/p2p/" + registrytest.Key(t).ID().PeerID()
+		r := &bootstrap.Resolver{LookupTXT: func(ctx context.Context, name string) ([]string, error) {
+			if name == "_dnsaddr.silent.example" {
+				<-ctx.Done()
+			}
+			return []string{"dnsaddr=" + a}, ctx.Err()
+		}}
+		got, err := r.Resolve(t.Context(), "/dnsaddr/silent.example", "/dnsaddr/plain.example")
+		want(t, got, err, a)
+	})
 }
 
 func ExampleHandler() {

@@ -25,8 +25,8 @@ import (
 // Lookup fails with [registry.ErrRollback]. Revocations are remembered apart from other records, so that these do not
 // push them out.
 type Client struct {
-	// URL is where the directory is, without /v1: https://directory.example. Plain http is for those who send no token,
-	// since records prove themselves, and for this machine.
+	// URL is where the directory is, without /v1: https://directory.example. Plain http is for this machine, and for those
+	// who send no token and believe no name: a record proves itself, and a name is what anybody on the way says.
 	URL string
 	// HTTPClient makes the requests. Its CheckRedirect is not used: no redirect is followed, except by a browser that
 	// this runs in. nil means one that takes at most 16 KiB of header.
@@ -106,8 +106,11 @@ func (c *Client) lookup(ctx context.Context, id identity.ID) (*registry.Record, 
 		return nil, registry.ErrNotFound
 	}
 	known := c.seen.known(id)
-	if known != nil && known.Revoked {
-		return known, nil // for good, whatever the server says
+	if known != nil {
+		known = c.seen.keep(known, true) // a list may have shown it; now that it is asked for, no list pushes it out
+		if known.Revoked {
+			return known, nil // for good, whatever the server says
+		}
 	}
 	q := &request{method: http.MethodGet, path: []string{recordsPath, id.String()}, accept: RecordType, limit: registry.MaxSize}
 	if known != nil {
@@ -346,8 +349,10 @@ func (c *Client) base() (*url.URL, error) {
 	}
 	switch {
 	case u.User != nil:
-		return nil, fmt.Errorf("the URL %s has a user: what lets you in belongs into Token", u.Redacted())
-	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("the URL of %s has a user: what lets you in belongs into Token", u.Host)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("the URL of %s has a query or a fragment: set it to one such as https://directory.example", u.Host)
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%.100q is not the URL of a directory: set it to one such as https://directory.example", c.URL)
 	case c.Token != "" && u.Scheme != "https" && !loopback(u.Hostname()):
 		return nil, fmt.Errorf("a token over plain http to %s would be everybody's: use https", u.Host)

@@ -80,7 +80,8 @@ type handler struct {
 }
 
 // NewHandler returns a handler that serves the directory below /v1: names when it is a [registry.Namer], and lists when
-// it is a [registry.Lister]. Put it behind http.StripPrefix to have it elsewhere, and below a server with a ReadTimeout.
+// it is a [registry.Lister]. Put it behind http.StripPrefix to have it elsewhere, and below a server with a ReadTimeout
+// and a WriteTimeout: a page that nobody reads takes half a megabyte until then.
 func NewHandler(dir registry.Directory, o Options) http.Handler {
 	o = o.withDefaults()
 	h := &handler{
@@ -198,16 +199,21 @@ func (h *handler) failed(r *http.Request, err error) *problem {
 	return p
 }
 
-// detail is what is wrong, without what was being done to whom: the client knows that.
+// detail is what is wrong, without what was being done to whom: the client knows that. Of several errors, which
+// [errors.Join] puts on a line each, it tells none: some may be the operator's to know.
 func detail(err error) string {
 	var re *registry.RecordError
-	if !errors.As(err, &re) {
-		return err.Error()
+	if errors.As(err, &re) {
+		err = re.Err
 	}
-	if re.Field != "" {
-		return re.Field + ": " + re.Err.Error()
+	s := err.Error()
+	switch {
+	case strings.Contains(s, "\n"):
+		return ""
+	case re != nil && re.Field != "":
+		return re.Field + ": " + s
 	}
-	return re.Err.Error()
+	return s
 }
 
 // pathID returns the ID in the path.
@@ -241,7 +247,11 @@ func (h *handler) lookup(w http.ResponseWriter, r *http.Request) *problem {
 	tag := etag(encoded)
 	header := w.Header()
 	header.Set("ETag", tag)
-	header.Set("Cache-Control", fmt.Sprintf("max-age=%d", max(0, age/time.Second)))
+	cacheable := ""
+	if len(h.readers) > 0 { // some shared caches keep the answer to one token for whoever has none
+		cacheable = "private, "
+	}
+	header.Set("Cache-Control", fmt.Sprintf("%smax-age=%d", cacheable, max(0, age/time.Second)))
 	header.Set("Last-Modified", made.UTC().Format(http.TimeFormat))
 	switch {
 	case !matches(r.Header.Values("If-Match"), tag, true):

@@ -336,6 +336,15 @@ func TestDirectoryFails(t *testing.T) {
 	wantAnswer(t, ask(h, "GET", "/v1/names/ann", nil), 501, "unsupported")
 	wantAnswer(t, ask(h, "GET", "/v1/records", nil), 501, "unsupported")
 
+	// One of several fails, and another refuses the record.
+	several := errors.Join(errors.New("directory 1: disk of db7.internal is gone"), registry.ErrRollback)
+	h = httpregistry.NewHandler(plain{err: &registry.RecordError{Op: "publish", ID: r.ID, Err: several}}, o)
+	got := ask(h, "GET", path, nil)
+	wantAnswer(t, got, 409, "rollback")
+	if strings.Contains(got.Body.String(), "db7") {
+		t.Errorf("the answer tells what only the operator is to know: %s", got.Body)
+	}
+
 	// That it can't tell whether there is a record is not that there is none.
 	full := &memory.Directory{MaxRecords: 1, Now: clock.Now}
 	h = httpregistry.NewHandler(full, o)

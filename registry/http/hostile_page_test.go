@@ -120,6 +120,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	revocation := registrytest.Revocation(t, gone, s.clock.Now())
 	s.shows(revocation)
 	s.finds(t, revocation)
+	// What a list showed first is asked for none the less.
+	shown := registrytest.Key(t)
+	listedRevocation := registrytest.Revocation(t, shown, s.clock.Now())
+	s.page(t, "", listedRevocation)
+	if page, _, err := s.List(t.Context(), identity.ID{}, 1, ""); err != nil || len(page) != 1 {
+		t.Fatalf("List: %v, %v", page, err)
+	}
+	s.finds(t, listedRevocation)
 	for range pages {
 		var records []*registry.Record
 		for range httpregistry.MaxPage {
@@ -136,10 +144,12 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 	asked, revoked, listed := httpregistry.Remembered(s.Client)
-	if asked != 2 || revoked != 1 || listed > 2*httpregistry.DefaultLimit {
+	if asked != 3 || revoked != 2 || listed > 2*httpregistry.DefaultLimit {
 		t.Errorf("it remembers %d, %d, %d", asked, revoked, listed)
 	}
 	s.shows(s.version(t, 0))
 	s.refuses(t, registry.ErrRollback)
 	s.finds(t, revocation)
+	s.shows(registrytest.Signed(t, shown, s.clock.Now()))
+	s.finds(t, listedRevocation)
 }

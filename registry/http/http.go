@@ -4,9 +4,10 @@
 // The smallest server, with timeouts since the handler has none of its own:
 //
 //	server := &http.Server{
-//		Addr:        ":8080",
-//		Handler:     httpregistry.NewHandler(memory.New(), httpregistry.Options{}),
-//		ReadTimeout: 10 * time.Second,
+//		Addr:         ":8080",
+//		Handler:      httpregistry.NewHandler(memory.New(), httpregistry.Options{}),
+//		ReadTimeout:  10 * time.Second,
+//		WriteTimeout: 30 * time.Second,
 //	}
 //	return server.ListenAndServe()
 //

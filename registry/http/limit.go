@@ -74,3 +74,12 @@ func (b *buckets[K]) take(k K, now time.Time) (wait time.Duration) {
 	b.full.put(k, at)
 	return 0
 }
+
+// giveBack puts back into k's bucket a token that was taken for nothing.
+func (b *buckets[K]) giveBack(k K) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at, ok := b.full.get(k); ok {
+		b.full.put(k, at.Add(-b.rate.Every))
+	}
+}

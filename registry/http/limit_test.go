@@ -115,6 +115,39 @@ func TestRatePerRecord(t *testing.T) {
 	wantAnswer(t, w.put(version(ann, 4)), 200, "")
 }
 
+// A thief of the key who publishes all the time does not keep its owner from revoking it.
+func TestRevocationIsNotLimited(t *testing.T) {
+	w := newWorld(httpregistry.Options{PerRecord: httpregistry.Rate{Every: time.Minute, Burst: 1}})
+	k := registrytest.Key(t)
+	at := func(ms int) time.Time { return w.clock.Now().Add(time.Duration(ms) * time.Millisecond) }
+	wantAnswer(t, w.put(registrytest.Signed(t, k, at(1))), 201, "")
+	retry(t, w.put(registrytest.Signed(t, k, at(2))))
+	wantAnswer(t, w.put(registrytest.Revocation(t, k, at(0))), 200, "")
+	// Only the first is free.
+	wantAnswer(t, w.put(registrytest.Revocation(t, registrytest.Key(t), at(0))), 201, "")
+	retry(t, w.put(registrytest.Revocation(t, k, at(1))))
+}
+
+// Who sends a peer's record where its name is taken can do so for ever, and the peer may still publish another.
+func TestRefusedRecordsAreNotLimited(t *testing.T) {
+	w := newWorld(httpregistry.Options{PerRecord: httpregistry.Rate{Every: time.Minute, Burst: 1}})
+	ann, bob := registrytest.Key(t), registrytest.Key(t)
+	called := func(k *identity.Key, name string) *registry.Record {
+		r := registrytest.Draft(t, w.clock.Now())
+		r.Name = name
+		if err := r.Sign(k); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	wantAnswer(t, w.put(called(ann, "ann")), 201, "")
+	for range 3 {
+		wantAnswer(t, w.put(called(bob, "ann")), 409, "name-taken")
+	}
+	wantAnswer(t, w.put(called(bob, "bob")), 201, "")
+	retry(t, w.put(called(bob, "bobby")))
+}
+
 func TestBucketsAreBounded(t *testing.T) {
 	w := newWorld(httpregistry.Options{PerAddress: httpregistry.Rate{Every: time.Hour, Burst: 1}})
 	a := netip.MustParseAddr("10.0.0.0")

@@ -38,13 +38,19 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request) *problem {
 	if !matches(r.Header.Values("If-Match"), tag, true) || !matches(r.Header.Values("If-None-Match"), tag, false) {
 		return &problem{kind: precondition}
 	}
-	// Only the peer can make a newer record. Whoever sends an old one again takes nothing from its bucket.
-	if record.Newer(current) {
+	// Only the peer can make a newer record, and only one that is taken empties its bucket: whoever sends again an old
+	// one, or one that is refused, takes nothing. A first revocation waits for nobody, for who stole the key may have
+	// emptied the bucket.
+	limited := record.Newer(current) && (!record.Revoked || current != nil && current.Revoked)
+	if limited {
 		if wait := h.records.take(id, h.o.Now()); wait > 0 {
 			return h.slowDown(w, wait, "records of this peer")
 		}
 	}
 	if err := h.dir.Publish(r.Context(), record); err != nil {
+		if limited {
+			h.records.giveBack(id)
+		}
 		p := h.failed(r, err)
 		if p.kind == rollback && h.isRevoked(r, record) {
 			p.kind = revoked

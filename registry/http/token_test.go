@@ -55,6 +55,10 @@ func TestTokens(t *testing.T) {
 						t.Errorf("the answer holds a token: %s", s)
 					}
 				}
+				if cache := ask(w.h, "GET", path, nil, "Authorization", authorization).Header().Get("Cache-Control"); may[0] &&
+					strings.HasPrefix(cache, "private, ") != (tc.o.ReadToken != "") {
+					t.Errorf("Cache-Control of what a token is asked for is %q", cache)
+				}
 				for _, path := range []string{"/v1/records", "/v1/names/ann"} {
 					if got := ask(w.h, "HEAD", path, nil, "Authorization", authorization).Code; (got == 401) == may[0] {
 						t.Errorf("HEAD %s of %q: %d", path, authorization, got)

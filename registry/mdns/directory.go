@@ -48,6 +48,8 @@ import (
 // relistEvery is how often the interfaces are looked at.
 const relistEvery = 30 * time.Second
 
+var errBusy = errors.New("too much is looked for on this link: try again in a second")
+
 // ErrFull is Publish's answer when there is no place for one more peer. Those who have one keep it.
 var ErrFull = errors.New("the directory of this link is full: publish elsewhere")
 
@@ -210,7 +212,13 @@ func (d *Directory) find(ctx context.Context, s subject, sensible bool, known fu
 		}
 		now := d.now()
 		old, err := known(now)
-		asks := (err != nil || old) && over == nil && sensible && d.machine.ask(now, s)
+		asks := false
+		if (err != nil || old) && over == nil && sensible {
+			asks = d.machine.ask(now, s)
+			if !asks && err != nil && len(d.machine.links) > 0 {
+				err = errBusy // and not that there is nothing, which nobody was asked
+			}
+		}
 		heard := d.heard
 		d.mu.Unlock()
 		if asks {

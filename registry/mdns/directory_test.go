@@ -241,6 +241,24 @@ func TestNobodyAnswers(t *testing.T) {
 	})
 }
 
+// What was not asked for is not reported as missing.
+func TestTooManyQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := on(t, new(air), new(Directory))
+		d.mu.Lock()
+		for i := range maxQuestions {
+			d.machine.ask(time.Now(), ofName(strings.Repeat("x", i)))
+		}
+		d.mu.Unlock()
+		if _, err := d.Lookup(t.Context(), registrytest.Key(t).ID()); !errors.Is(err, errBusy) || errors.Is(err, registry.ErrNotFound) {
+			t.Errorf("Lookup: %v", err)
+		}
+		if _, err := d.Resolve(t.Context(), "ann"); !errors.Is(err, errBusy) {
+			t.Errorf("Resolve: %v", err)
+		}
+	})
+}
+
 func TestClosed(t *testing.T) {
 	r := registrytest.Signed(t, registrytest.Key(t), time.Now())
 	started := &Directory{network: new(air)}

@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -55,7 +54,7 @@ type Directory struct {
 	// Timeout bounds each call of a directory. 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Grace is how long Lookup waits, once a directory knows the peer, for one that knows something newer. What comes
-	// later is for the next Lookup. 0 means DefaultGrace; negative: no longer than it must.
+	// later, a revocation too, is for the next Lookup. 0 means DefaultGrace; negative: no longer than it must.
 	Grace time.Duration
 	// Refresh is the age at which a record that is asked for is looked up again, in the background; a quarter of the
 	// life that it had left is enough too. 0 means DefaultRefresh.
@@ -71,15 +70,12 @@ type Directory struct {
 	MaxCalls int
 	// Now is the clock by which records are judged. nil means time.Now.
 	Now func() time.Time
-	// Logger gets why a directory did not take a record that another took. Nil: nothing.
-	Logger *slog.Logger
 
 	setup sync.Once
 
 	// Set by init, then read-only.
 	timeout, grace, refresh, missLife time.Duration
 	now                               func() time.Time
-	log                               *slog.Logger
 	ctx                               context.Context // ends with Close
 	cancel                            context.CancelFunc
 	slots                             chan struct{} // one in it for each call of all directories that has not ended
@@ -109,9 +105,6 @@ func (d *Directory) init() {
 		d.ctx, d.cancel = context.WithCancel(context.Background())
 		if d.now = d.Now; d.now == nil {
 			d.now = time.Now
-		}
-		if d.log = d.Logger; d.log == nil {
-			d.log = slog.New(slog.DiscardHandler)
 		}
 	})
 }
@@ -192,8 +185,13 @@ func (d *Directory) ask(ctx context.Context, call func(context.Context, registry
 	return answers
 }
 
-// Publish implements [registry.Directory]. It publishes to all directories, and succeeds when one has taken the record;
-// why others did not goes to the Logger. Otherwise it says of each why not, and returns [ErrReadOnly] when none takes any.
+// ErrPartly is of a Publish after which some directories have the record, and others that take records do not.
+var ErrPartly = errors.New("published, but not everywhere: publish it again")
+
+// Publish implements [registry.Directory]. It publishes to all directories, and succeeds when all that take records have
+// taken it: there may be those who ask no other than the one that did not, and miss a revocation. Otherwise it says of
+// each why not, and returns [ErrPartly] too when another has taken it; who only wants to be found somewhere may take that
+// for success. It returns [ErrReadOnly] when none takes any.
 func (d *Directory) Publish(ctx context.Context, r *registry.Record) error {
 	if err := d.publish(ctx, r); err != nil {
 		return &registry.RecordError{Op: "publish", ID: r.ID, Err: err}
@@ -243,23 +241,26 @@ func (d *Directory) publish(ctx context.Context, r *registry.Record) error {
 			refusals = append(refusals, said(i, err))
 		}
 	}
-	switch {
-	case taken:
-		for _, err := range refusals {
-			d.log.Warn("a directory did not take the record", "peer", r.ID.Short(), "err", err)
-		}
+	if taken {
 		d.mu.Lock()
-		defer d.mu.Unlock()
 		d.learn(mine, now)
+		d.mu.Unlock()
+	}
+	switch {
+	case len(refusals) == 0 && taken:
 		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case d.ctx.Err() != nil:
-		return errClosed
 	case len(refusals) == 0:
 		return ErrReadOnly
+	case ctx.Err() != nil:
+		refusals = append(refusals, ctx.Err())
+	case d.ctx.Err() != nil:
+		refusals = append(refusals, errClosed)
 	}
-	return errors.Join(refusals...)
+	why := errors.Join(refusals...)
+	if taken {
+		return fmt.Errorf("%w:\n%w", ErrPartly, why)
+	}
+	return why
 }
 
 // rollback returns why r may not take the place of what is known of its peer, if so.

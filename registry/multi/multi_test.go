@@ -1,11 +1,9 @@
 package multi_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -201,29 +199,51 @@ func TestPublish(t *testing.T) {
 	try(t, func(t *testing.T, d *trial) {
 		refusal := errors.New("not today")
 		good, bad, shown := new(far), &far{err: refusal}, new(far)
-		var log bytes.Buffer
-		d.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		d.over(bad, good)
 		d.Directories = append(d.Directories, multi.ReadOnly(shown))
 		record := registrytest.Signed(t, d.key, time.Now())
-		if err := d.Publish(t.Context(), record); err != nil {
-			t.Fatal(err)
+		partly := func(r *registry.Record, want error, from string) {
+			t.Helper()
+			err := d.Publish(t.Context(), r)
+			if !errors.Is(err, multi.ErrPartly) || !errors.Is(err, want) || errors.Is(err, multi.ErrReadOnly) || !strings.Contains(err.Error(), from) {
+				t.Fatalf("Publish: %v; want %v of %s", err, want, from)
+			}
 		}
+		partly(record, refusal, "directory 1")
 		if got, err := good.Directory.Lookup(t.Context(), record.ID); err != nil || !got.Equal(record) {
 			t.Errorf("the good directory has %+v, %v", got, err)
 		}
 		asked(t, shown, 0)
-		if s := log.String(); !strings.Contains(s, "not today") || !strings.Contains(s, "directory 1") || strings.Contains(s, "read-only") {
-			t.Errorf("the log is %q", s)
+		d.gives(t, record)
+		// Again, as it says.
+		bad.err = nil
+		if err := d.Publish(t.Context(), record); err != nil {
+			t.Fatal(err)
 		}
 		// The next one is taken by none.
+		bad.err = refusal
 		good.err = errors.New("nor today")
 		next := registrytest.Signed(t, d.key, time.Now().Add(time.Second))
 		err := d.Publish(t.Context(), next)
-		if !errors.Is(err, refusal) || !errors.Is(err, good.err) || errors.Is(err, multi.ErrReadOnly) {
+		if !errors.Is(err, refusal) || !errors.Is(err, good.err) || errors.Is(err, multi.ErrReadOnly) || errors.Is(err, multi.ErrPartly) {
 			t.Errorf("Publish: %v", err)
 		}
 		d.gives(t, record) // and so is not known
+		// One knows that the key was revoked.
+		bad.err, good.err = nil, nil
+		bad.holds(t, registrytest.Revocation(t, d.key, time.Now()))
+		partly(next, registry.ErrRollback, "directory 1")
+	})
+	// One does not answer before ctx ends.
+	try(t, func(t *testing.T, d *trial) {
+		d.over(new(far), &far{delay: time.Hour})
+		record := registrytest.Revocation(t, d.key, time.Now())
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if err := d.Publish(ctx, record); !errors.Is(err, multi.ErrPartly) || !errors.Is(err, context.Canceled) {
+			t.Errorf("Publish: %v", err)
+		}
+		d.gives(t, record)
 	})
 	try(t, func(t *testing.T, d *trial) {
 		d.Directories = []registry.Directory{multi.ReadOnly(new(far))}
@@ -312,7 +332,8 @@ func TestClose(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { d.fails(t, registrytest.Key(t).ID(), net.ErrClosed) })
 		wg.Go(func() { // the other has taken it
-			if err := d.Publish(t.Context(), registrytest.Signed(t, d.key, time.Now().Add(time.Second))); err != nil {
+			err := d.Publish(t.Context(), registrytest.Signed(t, d.key, time.Now().Add(time.Second)))
+			if !errors.Is(err, multi.ErrPartly) || !errors.Is(err, net.ErrClosed) {
 				t.Errorf("Publish: %v", err)
 			}
 		})

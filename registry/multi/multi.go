@@ -45,7 +45,7 @@ const (
 // refreshPart is the part of its remaining life after which a record is looked up again, if Refresh is not shorter.
 const refreshPart = 4
 
-// A Directory implements [registry.Namer] over others. Its exported fields are read-only after the first method call, and
+// A Directory implements [registry.Namer] and [registry.Finder] over others. Its exported fields are read-only after the first method call, and
 // it must not be copied. Close it when it is no longer used.
 type Directory struct {
 	// Directories are those to ask, in the order in which Resolve trusts them. Those that are no [registry.Namer] know

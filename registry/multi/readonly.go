@@ -27,6 +27,14 @@ func (readOnly) Publish(ctx context.Context, r *registry.Record) error {
 	return &registry.RecordError{Op: "publish", ID: r.ID, Err: err}
 }
 
+// Providers implements [registry.Finder], as far as d finds peers.
+func (d readOnly) Providers(ctx context.Context, capability string) ([]*registry.Record, error) {
+	if !registry.CanFind(d.Directory) {
+		return nil, ctx.Err()
+	}
+	return registry.Providers(ctx, d.Directory, capability)
+}
+
 func (d readOnly) Resolve(ctx context.Context, name string) (identity.ID, error) {
 	if namer, ok := d.Directory.(registry.Namer); ok {
 		return namer.Resolve(ctx, name)

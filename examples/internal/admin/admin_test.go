@@ -1,0 +1,92 @@
+package admin_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+type question struct {
+	Name string `json:"name"`
+}
+
+// asked runs a program that asks what runs with the state directory.
+func asked(t *testing.T, dir, method, path string, in any) (out question, err error) {
+	t.Helper()
+	type settings struct {
+		Log program.Log `name:"log"`
+	}
+	s := &settings{Log: program.DefaultLog()}
+	p := &program.Program{Name: "meshtest", Settings: s, Log: &s.Log, Commands: func(a *program.App) []*cobra.Command {
+		return []*cobra.Command{{Use: "ask", RunE: func(c *cobra.Command, _ []string) error {
+			err = admin.NewClient(a).Ask(c.Context(), method, path, nil, in, &out)
+			return nil
+		}}}
+	}}
+	var b bytes.Buffer
+	if status := p.Run(t.Context(), []string{"ask", "--state", dir}, &b, &b, &b); status != program.OK {
+		t.Fatal(status, b.String())
+	}
+	return out, err
+}
+
+func TestAsking(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := asked(t, dir, http.MethodGet, "/x", nil); program.Status(err) != program.NotRunning {
+		t.Error("nobody runs:", err)
+	}
+	mux := http.NewServeMux()
+	admin.Handle(mux, "POST /greet", func(_ context.Context, q question) (question, error) {
+		if q.Name == "" {
+			return q, errors.New("nobody to greet")
+		}
+		return question{"hello " + q.Name}, nil
+	})
+	for range 2 { // the second finds what the first left
+		s, err := admin.Listen(dir, mux)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(filepath.Join(dir, admin.Socket)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Error(info, err)
+		}
+		if out, err := asked(t, dir, http.MethodPost, "/greet", question{"ann"}); err != nil || out.Name != "hello ann" {
+			t.Error(out, err)
+		}
+		if _, err := asked(t, dir, http.MethodPost, "/greet", question{}); err == nil || err.Error() != "nobody to greet" {
+			t.Error(err)
+		}
+		if _, err := asked(t, dir, http.MethodPost, "/greet", map[string]int{"age": 3}); err == nil || !strings.Contains(err.Error(), "unknown field") {
+			t.Error(err)
+		}
+		if _, err := asked(t, dir, http.MethodGet, "/nothing", nil); err == nil {
+			t.Error("nothing answers")
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, admin.Socket), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := asked(t, dir, http.MethodGet, "/x", nil); program.Status(err) != program.NotRunning {
+		t.Error("a leftover answers:", err)
+	}
+	if _, err := admin.Listen(filepath.Join(dir, "none"), mux); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := admin.Listen(filepath.Join(dir, strings.Repeat("x", 120)), mux); err == nil {
+		t.Error("a long path is taken")
+	}
+}

@@ -1,0 +1,306 @@
+// Package node makes a mesh node of settings, with the directories, names and key that they ask for.
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/splitmesh/splitmesh/dht"
+	"github.com/splitmesh/splitmesh/examples/internal/config"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/identity/keystore"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/registry/bootstrap"
+	"github.com/splitmesh/splitmesh/registry/file"
+	httpregistry "github.com/splitmesh/splitmesh/registry/http"
+	"github.com/splitmesh/splitmesh/registry/mdns"
+	"github.com/splitmesh/splitmesh/registry/multi"
+	"github.com/splitmesh/splitmesh/transport"
+)
+
+// Settings are those of the node and of how it finds others.
+type Settings struct {
+	Listen         []config.Addr `name:"listen" help:"where neighbours reach this node directly, as /ip4/0.0.0.0/tcp/4001/ws; none: by relays only"`
+	Bootstrap      []string      `name:"bootstrap" help:"relays and peers known from the start: multiaddrs that end in /p2p/ID, https://HOST, /dnsaddr/NAME"`
+	Name           string        `name:"name" help:"what others may call this node, as NAME.mesh, where a directory gives names"`
+	Operator       string        `name:"operator" help:"who runs it, for those who would not split over two relays of one operator"`
+	Network        string        `name:"network" help:"the provider whose network it is in, for the same use"`
+	NetworkKeyFile string        `name:"network-key-file" help:"file with 64 hexadecimal digits that all members of a private network have"`
+	PassphraseFile string        `name:"passphrase-file" help:"file with the passphrase of the key; none: one is made and kept beside the key"`
+	Reservations   int           `name:"reservations" help:"at how many relays it is reserved; 0 is 3, -1 only those of bootstrap"`
+	DHT            bool          `name:"dht" help:"find and be found by the distributed hash table"`
+	LAN            bool          `name:"lan" help:"find and be found on the local network"`
+	Registries     []string      `name:"registries" help:"URLs of HTTP registries to find and be found by"`
+	TokenFile      string        `name:"registry-token-file" help:"file with the bearer token of the registries"`
+	Hosts          string        `name:"hosts" help:"file of addresses and petnames of peers; default hosts in the state directory"`
+}
+
+// Default finds others by the DHT.
+func Default() Settings { return Settings{DHT: true} }
+
+// Validate implements config.Validator.
+func (s *Settings) Validate() (out []config.Problem) {
+	bad := func(path, format string, args ...any) {
+		out = append(out, config.Problem{Path: path, Text: fmt.Sprintf(format, args...)})
+	}
+	if s.Name != "" && !registry.ValidName(s.Name) {
+		bad("name", "%.40q is no name: 1 to %d characters a-z, 0-9 and hyphen", s.Name, registry.MaxName)
+	}
+	if s.Reservations < -1 || s.Reservations > 8 {
+		bad("reservations", "%d is not between -1 and 8", s.Reservations)
+	}
+	for _, label := range []struct{ path, text string }{{"operator", s.Operator}, {"network", s.Network}} {
+		if len(label.text) > registry.MaxLabel {
+			bad(label.path, "it has %d bytes, and %d at most are allowed", len(label.text), registry.MaxLabel)
+		}
+	}
+	for _, b := range s.Bootstrap {
+		if !strings.HasPrefix(b, "/") && !strings.HasPrefix(b, "https://") {
+			bad("bootstrap", "%.80q is neither a multiaddr nor https://HOST", b)
+			continue
+		}
+		if strings.HasPrefix(b, "/") && !strings.HasPrefix(b, "/dnsaddr/") {
+			a, err := transport.Parse(b)
+			if err != nil {
+				bad("bootstrap", "%v", err)
+			} else if _, _, ok, err := transport.SplitPeer(a); err != nil || !ok {
+				bad("bootstrap", "%.120q does not end in /p2p/ID: nobody would know who answers there", b)
+			}
+		}
+	}
+	for _, r := range s.Registries {
+		if u, err := url.Parse(r); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			bad("registries", "%.80q is no URL like https://registry.example", r)
+		}
+	}
+	if s.TokenFile != "" && len(s.Registries) == 0 {
+		bad("registry-token-file", "there are no registries to send it to")
+	}
+	return out
+}
+
+// A Node is a mesh node with what it needs.
+type Node struct {
+	*mesh.Node
+	DHT   *dht.DHT       // nil: not used
+	Hosts *file.Hosts    // petnames
+	Key   *identity.Key  // the node's
+	close []func() error // in the order in which they are to be closed
+}
+
+// Open makes the node of the settings and of what is in the state directory. adjust may set fields of the mesh node
+// before it starts. It does not yet listen on a service.
+func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logger, adjust func(*mesh.Node)) (_ *Node, err error) {
+	n := &Node{Node: &mesh.Node{
+		ListenAddrs: config.Addrs(s.Listen), Operator: s.Operator, Network: s.Network, Name: s.Name,
+		Reservations: s.Reservations, Logger: log,
+	}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.Key, err = key(s, state); err != nil {
+		return nil, err
+	}
+	n.Identity = n.Key
+	if s.NetworkKeyFile != "" {
+		if n.NetworkKey, err = networkKey(s.NetworkKeyFile); err != nil {
+			return nil, err
+		}
+	}
+	n.Hosts = &file.Hosts{Path: cmp.Or(s.Hosts, state.Path("hosts"))}
+	if s.Hosts != "" { // else it need not be there
+		n.Hosts.Logger = log
+	}
+	n.Names = n.Hosts
+	if n.Bootstrap, err = firstAddrs(ctx, s.Bootstrap, log); err != nil {
+		return nil, err
+	}
+	for _, p := range n.Hosts.Peers() {
+		n.Bootstrap = append(n.Bootstrap, n.Hosts.Addrs(p.ID)...)
+	}
+	if err := n.directories(ctx, s, state, log); err != nil {
+		return nil, err
+	}
+	if adjust != nil {
+		adjust(n.Node)
+	}
+	n.close = append([]func() error{n.Node.Close}, n.close...)
+	if err := n.Start(ctx); err != nil {
+		return nil, program.Listening("node", err)
+	}
+	if n.DHT != nil {
+		if err := n.DHT.Start(n.Node); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// directories are those that the settings name.
+func (n *Node) directories(ctx context.Context, s *Settings, state *program.State, log *slog.Logger) error {
+	var all []registry.Directory
+	if s.DHT {
+		cfg := dht.Config{Client: len(s.Listen) == 0, Saved: state.Path("dht"), Private: n.NetworkKey != nil, Logger: log}
+		for _, b := range n.Bootstrap {
+			if _, id, ok, err := transport.SplitPeer(b); err == nil && ok {
+				cfg.Bootstrap = append(cfg.Bootstrap, id)
+			}
+		}
+		n.DHT = dht.New(cfg)
+		n.close = append(n.close, n.DHT.Close)
+		all = append(all, n.DHT)
+		if !cfg.Client {
+			n.Capabilities = append(n.Capabilities, registry.CapDHTServer)
+		}
+	}
+	token, err := secret(s.TokenFile)
+	if err != nil {
+		return err
+	}
+	for _, u := range s.Registries {
+		all = append(all, &httpregistry.Client{URL: u, Token: httpregistry.Token(token)})
+	}
+	if s.LAN {
+		lan := &mdns.Directory{NetworkKey: n.NetworkKey, Logger: log}
+		if err := lan.Start(ctx); err != nil {
+			return fmt.Errorf("local network: %w", err)
+		}
+		n.close = append(n.close, lan.Close)
+		all = append(all, lan)
+	}
+	switch len(all) {
+	case 0:
+	case 1:
+		n.Directory = all[0]
+	default:
+		d := &multi.Directory{Directories: all}
+		n.close = append([]func() error{d.Close}, n.close...)
+		n.Directory = d
+	}
+	return nil
+}
+
+// Close closes the node and then what it needed.
+func (n *Node) Close() error {
+	var errs []error
+	for _, f := range n.close {
+		errs = append(errs, f())
+	}
+	n.close = nil
+	return errors.Join(errs...)
+}
+
+// bootstrapPatience bounds the wait for sources of first addresses.
+const bootstrapPatience = 10 * time.Second
+
+// firstAddrs resolves the sources. One that fails is only logged as long as another does not.
+func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) ([]multiaddr.Multiaddr, error) {
+	if len(sources) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootstrapPatience)
+	defer cancel()
+	addrs, err := bootstrap.Resolve(ctx, sources...)
+	switch {
+	case err == nil:
+	case len(addrs) == 0:
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	default:
+		log.Warn("some of bootstrap is not to be had", "err", err)
+	}
+	return addrs, nil
+}
+
+// key loads the node's key, or makes it.
+func key(s *Settings, state *program.State) (*identity.Key, error) {
+	passphrase, err := secret(s.PassphraseFile)
+	o := new(keystore.Options)
+	if s.PassphraseFile == "" {
+		passphrase, err = madePassphrase(state.Path("passphrase"))
+		o.WorkFactor = 12 // it has 256 bits of chance
+	}
+	if err != nil {
+		return nil, err
+	}
+	return keystore.LoadOrCreate(state.Path("key"), passphrase, o)
+}
+
+// madePassphrase is the one beside the key, made if there is none. It protects copies of the key alone, as in a backup
+// that leaves it out.
+func madePassphrase(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return secret(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	b := make([]byte, 32)
+	rand.Read(b)
+	text := hex.AppendEncode(nil, b)
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("passphrase: %w", err), os.Remove(path))
+	}
+	return text, nil
+}
+
+// maxSecret is more than any secret takes.
+const maxSecret = 4 << 10
+
+// secret reads a file; an empty path is no secret.
+func secret(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("secret: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("secret: %w", err)
+	case len(b) > maxSecret:
+		return nil, fmt.Errorf("secret: %s has over %d bytes", path, maxSecret)
+	}
+	if b = bytes.TrimRight(b, "\r\n"); len(b) == 0 {
+		return nil, fmt.Errorf("secret: %s is empty", path)
+	}
+	return b, nil
+}
+
+// networkKey reads a network key.
+func networkKey(path string) (*[32]byte, error) {
+	text, err := secret(path)
+	if err != nil {
+		return nil, err
+	}
+	k := new([32]byte)
+	if len(text) != 64 {
+		return nil, fmt.Errorf("network key: %s must hold 64 hexadecimal digits", path)
+	}
+	if _, err := hex.Decode(k[:], text); err != nil {
+		return nil, fmt.Errorf("network key: %s must hold 64 hexadecimal digits", path)
+	}
+	return k, nil
+}

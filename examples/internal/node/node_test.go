@@ -1,0 +1,151 @@
+package node_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitmesh/splitmesh/examples/internal/config"
+	"github.com/splitmesh/splitmesh/examples/internal/node"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func addrs(t *testing.T, texts ...string) (out []config.Addr) {
+	t.Helper()
+	for _, s := range texts {
+		var a config.Addr
+		if err := a.UnmarshalText([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// open makes a node with a state of its own.
+func open(t *testing.T, dir string, s node.Settings) *node.Node {
+	t.Helper()
+	n, err := node.Open(within(t), &s, &program.State{Dir: dir}, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// TestFindEachOther: of three nodes of which two know the third, one reaches the other
+// by its petname alone.
+func TestFindEachOther(t *testing.T) {
+	local := "/ip4/127.0.0.1/tcp/0/ws"
+	first := open(t, t.TempDir(), node.Settings{DHT: true, Listen: addrs(t, local)})
+	boot := []string{first.Addrs()[0].String()}
+	server := open(t, t.TempDir(), node.Settings{DHT: true, Listen: addrs(t, local), Bootstrap: boot})
+	l, err := server.Listen("echo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(c, c)
+			c.Close()
+		}
+	}()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte(server.ID().String()+" kitchen\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client := open(t, dir, node.Settings{DHT: true, Bootstrap: boot})
+	again := time.NewTicker(100 * time.Millisecond) // until the record is there
+	defer again.Stop()
+	for ctx := within(t); ; <-again.C {
+		c, err := client.Dial(ctx, "kitchen.mesh:echo")
+		if err == nil {
+			c.Close()
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestKeyStays: a node is the same after a restart.
+func TestKeyStays(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir, node.Settings{})
+	id := first.ID()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, dir, node.Settings{}); again.ID() != id {
+		t.Error("another key")
+	}
+	for _, name := range []string{"key", "passphrase"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Error(info, err)
+		}
+	}
+}
+
+// TestSettings: what can't be is told by name.
+func TestSettings(t *testing.T) {
+	for path, s := range map[string]node.Settings{
+		"name": {Name: "Not A Name"}, "reservations": {Reservations: 9}, "operator": {Operator: strings.Repeat("x", 65)},
+		"bootstrap": {Bootstrap: []string{"/ip4/192.0.2.1/tcp/1"}}, "registries": {Registries: []string{"ftp://x"}}, "registry-token-file": {TokenFile: "x"},
+	} {
+		if p := s.Validate(); len(p) != 1 || p[0].Path != path {
+			t.Errorf("%s: %v", path, p)
+		}
+	}
+	ok := node.Settings{Bootstrap: []string{"https://example.org", "/dnsaddr/example.org"}, Registries: []string{"https://example.org"}, Name: "ann"}
+	if p := ok.Validate(); len(p) != 0 {
+		t.Error(p)
+	}
+}
+
+// TestFiles that are needed and are not right.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, tt := range map[string]struct {
+		s    node.Settings
+		want string
+	}{
+		"no passphrase":     {node.Settings{PassphraseFile: filepath.Join(dir, "none")}, "no such file"},
+		"empty passphrase":  {node.Settings{PassphraseFile: write("empty", "\n")}, "is empty"},
+		"short network key": {node.Settings{NetworkKeyFile: write("short", "00ff")}, "64 hexadecimal digits"},
+		"no network key":    {node.Settings{NetworkKeyFile: write("words", strings.Repeat("no", 32))}, "64 hexadecimal digits"},
+		"large secret":      {node.Settings{NetworkKeyFile: write("large", strings.Repeat("0", 5000))}, "over 4096 bytes"},
+	} {
+		_, err := node.Open(within(t), &tt.s, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler), nil)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	first := open(t, t.TempDir(), node.Settings{Listen: addrs(t, "/ip4/127.0.0.1/tcp/0")})
+	taken := node.Settings{Listen: []config.Addr{{Multiaddr: first.Addrs()[0][:2]}}}
+	if _, err := node.Open(within(t), &taken, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler), nil); program.Status(err) != program.Busy {
+		t.Errorf("a taken port: %v", err)
+	}
+}

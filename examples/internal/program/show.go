@@ -1,0 +1,56 @@
+package program
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// AddJSON has a command print JSON on demand.
+func AddJSON(c *cobra.Command) *bool {
+	return c.Flags().Bool("json", false, "print JSON")
+}
+
+// ShowJSON prints v as indented JSON.
+func ShowJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// A Table is printed with its columns below each other.
+type Table struct {
+	w *tabwriter.Writer
+}
+
+// NewTable begins a table with the names of its columns.
+func NewTable(w io.Writer, columns ...string) *Table {
+	t := &Table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.Row(columns...)
+	return t
+}
+
+// Row adds a row. What could end the row or begin a control sequence is taken out of the cells.
+func (t *Table) Row(cells ...string) {
+	for i, c := range cells {
+		cells[i] = Printable(c)
+	}
+	fmt.Fprintln(t.w, strings.Join(cells, "\t")) // a failure is Flush's
+}
+
+// Flush prints the table.
+func (t *Table) Flush() error { return t.w.Flush() }
+
+// Printable is text of others without what a terminal would obey.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
+			return '·'
+		}
+		return r
+	}, s)
+}

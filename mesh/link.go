@@ -86,10 +86,11 @@ type link struct {
 // A liveRoute is one that a path uses.
 type liveRoute struct {
 	route
-	conn   net.Conn
-	since  time.Time
-	token  *handshake.Join // with which it joined, until it is proven to work
-	active time.Time       // since when it is; zero: not yet
+	conn    net.Conn
+	since   time.Time
+	token   *handshake.Join // with which it joined, until it is proven to work
+	active  time.Time       // since when it is; zero: not yet
+	leaving bool            // its relay is going away
 }
 
 // A rest is how long a route that failed is left alone.

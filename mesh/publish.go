@@ -110,7 +110,7 @@ func (n *Node) record() *registry.Record {
 	n.lastSequence = max(now.UnixMilli(), n.lastSequence+1)
 	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli(), Operator: n.Operator, Network: n.Network, Name: n.Name}
 	rec.Capabilities = append(rec.Capabilities, n.Capabilities...)
-	if n.relay != nil {
+	if n.relay != nil && !n.relay.draining() {
 		rec.Capabilities = append(rec.Capabilities, registry.CapRelay)
 	}
 	for _, l := range n.arrivals {

@@ -184,14 +184,17 @@ func (l *Lookup) enough() bool {
 	return found >= min(l.rules.Enough, ways)
 }
 
-// Ended returns how many of the ways have nobody left to ask, of how many.
+// Ended returns how many of the ways on which anybody was asked have nobody left to ask, and how many there are.
 func (l *Lookup) Ended() (ended, of int) {
 	for i := range l.paths {
-		if l.paths[i].ended() {
-			ended++
+		if p := &l.paths[i]; p.asked > 0 {
+			of++
+			if p.ended() {
+				ended++
+			}
 		}
 	}
-	return ended, len(l.paths)
+	return ended, of
 }
 
 // Done reports whether the lookup is over: enough was found, or nobody is left to ask and nobody is being asked.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -219,12 +218,11 @@ func (s *Store) Get(k Key, now time.Time) *registry.Record {
 // [MaxGroup]: were it the newest, who makes a new one each second would be all that is found.
 func (s *Store) Under(k Key, n int, now time.Time) []*registry.Record {
 	var all []*Contact
-	for _, it := range s.by[k] {
+	for _, it := range s.by[k] { // in an order that nobody chooses
 		if !over(it.record, now) {
 			all = append(all, &Contact{Group: GroupOf(it.record.Addrs), Record: it.record})
 		}
 	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	var out []*registry.Record
 	for _, c := range Spread(all, n) {
 		out = append(out, c.Record)

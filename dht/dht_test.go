@@ -213,7 +213,9 @@ func TestAlone(t *testing.T) {
 }
 
 // upkeep asks those who were silent for long, drops those who do not answer, and publishes again what nobody brought.
-func TestUpkeep(t *testing.T) {
+func TestUpkeep(t *testing.T) { synctest.Test(t, testUpkeep) }
+
+func testUpkeep(t *testing.T) {
 	clock := registrytest.NewClock()
 	f := newFabric(clock.Now)
 	nodes := f.cluster(t, 4)
@@ -223,6 +225,7 @@ func TestUpkeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	late := f.node(t, Config{Bootstrap: []identity.ID{nodes[0].ID()}})
+	synctest.Wait() // until it has been asked back
 	if late.Stats().Records > 5 {
 		t.Fatalf("%+v", late.Stats())
 	}

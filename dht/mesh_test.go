@@ -39,6 +39,7 @@ func newNode(t testing.TB, i int, by *realNode) *realNode {
 	if by != nil {
 		cfg.Bootstrap, n.Bootstrap = []identity.ID{by.ID()}, by.Addrs()
 	}
+	cfg.Dial = (&mesh.Dialer{Node: n, FastOpen: true}).Dial
 	r := &realNode{n, dht.New(cfg)}
 	n.Directory = r.dht
 	if err := n.Start(t.Context()); err != nil {

@@ -41,6 +41,41 @@ func GroupOf(addrs []multiaddr.Multiaddr) netip.Prefix {
 	return netip.Prefix{}
 }
 
+// Public reports whether nobody is made to dial an address of a private network, of a link or of the own machine by addrs,
+// relays included. What a name stands for only who resolves it knows.
+func Public(addrs []multiaddr.Multiaddr) bool {
+	for _, a := range addrs {
+		for _, c := range a {
+			if c.Code() != multiaddr.P_IP4 && c.Code() != multiaddr.P_IP6 {
+				continue
+			}
+			if ip, ok := netip.AddrFromSlice(c.RawValue()); !ok || !public(ip) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Local reports whether addrs are those of a node that is in a private network, on a link or on this machine, and nowhere
+// else.
+func Local(addrs []multiaddr.Multiaddr) bool {
+	for _, a := range addrs {
+		if ip, ok := ipOf(a); !ok || public(ip) {
+			return false
+		}
+	}
+	return len(addrs) > 0
+}
+
+// shared is for the nodes of one provider (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+func public(ip netip.Addr) bool {
+	ip = plain(ip)
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+}
+
 // PrivateGroupOf is GroupOf where all are of one network that nobody else is in: each address that is not public is a
 // network of its own.
 func PrivateGroupOf(addrs []multiaddr.Multiaddr) netip.Prefix {
@@ -70,16 +105,22 @@ var (
 	v6Group = 48
 )
 
-func group(ip netip.Addr) netip.Prefix {
-	if ip.Is6() {
+// plain returns the IPv4 address in ip, if there is one.
+func plain(ip netip.Addr) netip.Addr {
+	if ip = ip.Unmap(); ip.Is6() {
 		b := ip.As16()
 		switch {
 		case nat64.Contains(ip):
-			ip = netip.AddrFrom4([4]byte(b[12:]))
+			return netip.AddrFrom4([4]byte(b[12:]))
 		case sixTo4.Contains(ip):
-			ip = netip.AddrFrom4([4]byte(b[2:6]))
+			return netip.AddrFrom4([4]byte(b[2:6]))
 		}
 	}
+	return ip
+}
+
+func group(ip netip.Addr) netip.Prefix {
+	ip = plain(ip)
 	n := v4Group
 	if ip.Is6() {
 		n = v6Group

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -58,41 +59,56 @@ func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *q
 	defer release()
 	asking, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	a, err := ask(asking, dial, id, q)
+	a, met, err := ask(asking, dial, id, q)
 	if err == nil || ctx.Err() == nil {
-		d.note(id, r, a, err)
+		d.note(id, r, met, a, err)
 	}
 	return a, err
 }
 
-func ask(ctx context.Context, dial func(context.Context, string) (net.Conn, error), id identity.ID, q *query) (*answer, error) {
+// A meeting says where a node was met: what its conn tells, if that tells anything.
+type meeting interface {
+	PeerHost() (host netip.Addr, dialled bool)
+}
+
+func ask(ctx context.Context, dial func(context.Context, string) (net.Conn, error), id identity.ID, q *query) (a *answer, met meeting, err error) {
 	conn, err := dial(ctx, id.String()+":"+Service)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	met, _ = conn.(meeting)
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	b, err := encode(q)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err := conn.Write(b); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	a := new(answer)
-	return a, read(conn, a)
+	a = new(answer)
+	return a, met, read(conn, a)
 }
 
-// note has the table learn from the outcome of a query.
-func (d *DHT) note(id identity.ID, r *registry.Record, a *answer, err error) {
+// note has the table learn from the outcome of a query. Who answers comes into it only as one of the network in which it
+// was met: of where it is, its record is no more than its word.
+func (d *DHT) note(id identity.ID, r *registry.Record, met meeting, a *answer, err error) {
 	if err == nil && len(a.Self) > 0 {
 		if own, newest, err := d.parse(a.Self); err == nil && newest && own.ID == id && d.named(own, r) {
 			r = own
 		}
 	}
+	var host netip.Addr
+	var dialled bool
+	if met != nil {
+		host, dialled = met.PeerHost()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, key := d.contact(r), kad.PeerKey(id)
+	if c != nil && met != nil && err == nil && !d.cfg.Private {
+		c = c.Met(host, dialled)
+	}
 	switch {
 	case err != nil:
 		d.stats.Failed++
@@ -227,6 +243,9 @@ func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registr
 	d.stats.Lookups++
 	d.table.Looked(target, d.cfg.Now())
 	s.keep(d.net.ID(), d.own(target))
+	if c := d.table.Closest(target, 1); len(c) == 1 && c[0].Key == target {
+		s.keep(d.net.ID(), []*registry.Record{c[0].Record})
+	}
 	d.mu.Unlock()
 	s.run(ctx, l)
 	st := l.Stats()
@@ -392,16 +411,53 @@ func (d *DHT) Lookup(ctx context.Context, id identity.ID) (*registry.Record, err
 		}
 		return r.Clone(), nil
 	}
-	res, err := d.Find(ctx, id)
-	switch {
-	case err != nil:
+	r, err := d.lookup(ctx, id)
+	if err != nil {
 		return fail(err)
-	case len(res.Records) > 0:
-		return res.Records[0].Clone(), nil
-	case res.Asked > 0 && res.Answered == 0:
-		return fail(fmt.Errorf("%w: %w", registry.ErrNotFound, errAlone))
 	}
-	return fail(registry.ErrNotFound)
+	return r.Clone(), nil
+}
+
+// lookup is Lookup, unless a query of ours that began meanwhile waits for it: for a conn to the same peer, which whoever
+// asked for the lookup is about to dial. The lookup may wait for that query in turn, by way of another lookup, so after a
+// little patience it ends with the record by which the query asks.
+func (d *DHT) lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
+	asked, stop := d.calling.await(id)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type outcome struct {
+		res *Result
+		err error
+	}
+	ended := make(chan outcome, 1)
+	go func() { // ends with ctx
+		res, err := d.Find(ctx, id)
+		ended <- outcome{res, err}
+	}()
+	var r *registry.Record
+	var late <-chan time.Time
+	for {
+		select {
+		case o := <-ended:
+			switch {
+			case o.err != nil:
+				return nil, o.err
+			case len(o.res.Records) > 0:
+				return o.res.Records[0], nil
+			case o.res.Asked > 0 && o.res.Answered == 0:
+				return nil, fmt.Errorf("%w: %w", registry.ErrNotFound, errAlone)
+			}
+			return nil, registry.ErrNotFound
+		case r = <-asked:
+			late = time.After(circlePatience)
+		case <-late:
+			if r == nil { // it is asked by an address that the mesh knows
+				return nil, registry.ErrNotFound
+			}
+			return r, nil
+		}
+	}
 }
 
 // Find is Lookup for who wants to know what it took. Records has one at most.

@@ -52,6 +52,8 @@ const (
 	maxLost      = 64
 	reachAfter   = 5 * time.Second
 	reachTimeout = 2 * time.Second
+	// circlePatience is how long a lookup goes on when a query waits for it; see lookup.
+	circlePatience = 100 * time.Millisecond
 	// maxSeen bounds the records that a node remembers to have seen, and those that it has looked for.
 	maxSeen = 4096
 	// maxRepublished bounds the records of others that a node publishes again each minute.

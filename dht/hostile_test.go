@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -222,6 +223,24 @@ func TestNamedAreNotLost(t *testing.T) {
 	n.DHT.mu.Unlock()
 }
 
+// A place is where a conn says that its peer was met.
+type place netip.Addr
+
+func (p place) PeerHost() (netip.Addr, bool) { return netip.Addr(p), false }
+
+// Many nodes of one network that say to be of many do not come into the table.
+func TestNetworksAreNoClaims(t *testing.T) {
+	n := newFabric(time.Now).node(t, Config{Client: true})
+	where := place(netip.MustParseAddr("11.1.1.1"))
+	for i := range 100 {
+		k := registrytest.Key(t)
+		n.note(k.ID(), server(t, k, time.Now(), fmt.Sprintf("/ip4/11.1.%d.1/tcp/1", i)), where, &answer{}, nil)
+	}
+	if c := n.contacts(); len(c) != 1 || c[0].Group.String() != "11.1.1.0/24" {
+		t.Errorf("%d are in the table", len(c))
+	}
+}
+
 // A contact leaves the table when its record expires or is revoked, and when it says not to answer any more.
 func TestContactsEnd(t *testing.T) {
 	clock := registrytest.NewClock()
@@ -229,7 +248,7 @@ func TestContactsEnd(t *testing.T) {
 	n := f.node(t, Config{Client: true})
 	know := func(k *identity.Key, life time.Duration) *registry.Record {
 		r := server(t, k, clock.Now(), "/ip4/11.1.1.1/tcp/1", func(r *registry.Record) { r.Expires = clock.Now().Add(life).UnixMilli() })
-		n.note(k.ID(), r, &answer{}, nil)
+		n.note(k.ID(), r, nil, &answer{}, nil)
 		return r
 	}
 	has := func(k *identity.Key) bool {
@@ -243,7 +262,7 @@ func TestContactsEnd(t *testing.T) {
 	}
 	r := know(k, time.Hour)
 	plain := server(t, k, clock.Now().Add(time.Second), "/ip4/11.1.1.1/tcp/1", func(r *registry.Record) { r.Capabilities = nil })
-	if n.note(k.ID(), r, &answer{Self: plain.Marshal()}, nil); has(k) {
+	if n.note(k.ID(), r, nil, &answer{Self: plain.Marshal()}, nil); has(k) {
 		t.Error("it says not to answer queries")
 	}
 	k = registrytest.Key(t)
@@ -255,7 +274,7 @@ func TestContactsEnd(t *testing.T) {
 	r = know(k, time.Minute)
 	clock.Advance(time.Minute)
 	for range 2 {
-		n.note(k.ID(), r, nil, errDown)
+		n.note(k.ID(), r, nil, nil, errDown)
 	}
 	if has(k) {
 		t.Error("its record has expired, and it does not answer")
@@ -309,7 +328,7 @@ func TestPrivateAddresses(t *testing.T) {
 		if _, err := n.call(t.Context(), teller, r); err != nil || n.Stats().Contacts != 1 {
 			t.Fatal(n.Stats(), err)
 		}
-		_, _ = n.Find(t.Context(), named.ID())
+		_, _ = n.Find(t.Context(), registrytest.Key(t).ID()) // who is looked up is not asked where it is
 		if n.dials(teller.ID()) < 2 || n.dials(named.ID()) > 0 != tt.dialled {
 			t.Errorf("%+v: dialled %d times", tt, n.dials(named.ID()))
 		}

@@ -101,8 +101,9 @@ func (l *limits) forget(now time.Time) bool {
 
 // calling holds the nodes that are being asked, with the records that say where they are.
 type calling struct {
-	mu    sync.Mutex
-	nodes map[identity.ID]*called
+	mu     sync.Mutex
+	nodes  map[identity.ID]*called
+	awaits map[chan *registry.Record]identity.ID
 }
 
 type called struct {
@@ -126,12 +127,39 @@ func (c *calling) add(id identity.ID, r *registry.Record) (release func()) {
 	if r != nil && r.Newer(n.record) {
 		n.record = r
 	}
+	for waiter, of := range c.awaits {
+		if of == id {
+			select {
+			case waiter <- n.record:
+			default: // it has one already
+			}
+		}
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if n.n--; n.n == 0 {
 			delete(c.nodes, id)
 		}
+	}
+}
+
+// await returns what gets the record by which id is asked, nil for none, once it is, until stop is called.
+func (c *calling) await(id identity.ID) (r <-chan *registry.Record, stop func()) {
+	asked := make(chan *registry.Record, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.awaits == nil {
+		c.awaits = make(map[chan *registry.Record]identity.ID)
+	}
+	c.awaits[asked] = id
+	if n := c.nodes[id]; n != nil {
+		asked <- n.record
+	}
+	return asked, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.awaits, asked)
 	}
 }
 

@@ -29,32 +29,65 @@ func NewContact(r *registry.Record) (*Contact, error) {
 	return &Contact{ID: r.ID, Key: PeerKey(r.ID), Group: GroupOf(r.Addrs), Record: r}, nil
 }
 
-// GroupOf returns the network of the first address that has an IP address: the /24 of an IPv4, the /48 of an IPv6. An
-// IPv6 address that has an IPv4 one in it (RFC 4291, RFC 6052, RFC 3056) counts as that. There is no network in an
-// address by name, nor in one behind a relay.
-func GroupOf(addrs []multiaddr.Multiaddr) netip.Prefix {
+// GroupOf returns the network of the first public IP address, or else of the first: the /24 of an IPv4, the /48 of an
+// IPv6. An IPv6 address that has an IPv4 one in it (RFC 4291, RFC 6052, RFC 3056) counts as that. There is no network in
+// an address by name, nor in one behind a relay.
+func GroupOf(addrs []multiaddr.Multiaddr) (first netip.Prefix) {
 	for _, a := range addrs {
-		if ip, ok := ipOf(a); ok {
+		ip, ok := ipOf(a)
+		switch {
+		case ok && public(ip):
 			return group(ip)
+		case ok && !first.IsValid():
+			first = group(ip)
 		}
 	}
-	return netip.Prefix{}
+	return first
 }
 
-// Public reports whether nobody is made to dial an address of a private network, of a link or of the own machine by addrs,
-// relays included. What a name stands for only who resolves it knows.
+// Met returns the contact as one that was met at a host, and is to be counted to that host's network: whoever was dialled
+// there, or has dialled from where its record says to be. It returns nil for others, of whom only they themselves say
+// where they are. Of hosts that are not public it is enough that the record has such an address; of none that is known,
+// that it has no IP address, and so belongs to no network.
+func (c *Contact) Met(host netip.Addr, dialled bool) *Contact {
+	has := func(what func(netip.Addr) bool) bool {
+		return slices.ContainsFunc(c.Record.Addrs, func(a multiaddr.Multiaddr) bool { ip, ok := ipOf(a); return ok && what(ip) })
+	}
+	switch {
+	case !host.IsValid():
+		if has(func(netip.Addr) bool { return true }) {
+			return nil
+		}
+		return c
+	case !public(host):
+		if !has(func(ip netip.Addr) bool { return !public(ip) }) {
+			return nil
+		}
+		return c
+	case !dialled && !has(func(ip netip.Addr) bool { return group(ip) == group(host) }):
+		return nil
+	}
+	met := *c
+	met.Group = group(host)
+	return &met
+}
+
+// Public reports whether addrs lead to the Internet: one of them is public, relays included, or a name.
 func Public(addrs []multiaddr.Multiaddr) bool {
 	for _, a := range addrs {
-		for _, c := range a {
-			if c.Code() != multiaddr.P_IP4 && c.Code() != multiaddr.P_IP6 {
-				continue
+		if len(a) == 0 {
+			continue
+		}
+		switch a[0].Code() {
+		case multiaddr.P_IP4, multiaddr.P_IP6:
+			if ip, ok := netip.AddrFromSlice(a[0].RawValue()); ok && public(ip) {
+				return true
 			}
-			if ip, ok := netip.AddrFromSlice(c.RawValue()); !ok || !public(ip) {
-				return false
-			}
+		case multiaddr.P_DNS, multiaddr.P_DNS4, multiaddr.P_DNS6:
+			return true
 		}
 	}
-	return true
+	return len(addrs) == 0
 }
 
 // Local reports whether addrs are those of a node that is in a private network, on a link or on this machine, and nowhere

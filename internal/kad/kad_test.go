@@ -147,7 +147,7 @@ func TestPublicAndLocal(t *testing.T) {
 		public, local bool
 	}{
 		{[]string{"/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1", "/dns/example.org/tcp/1"}, true, false},
-		{[]string{"/ip4/192.0.2.1/tcp/1", "/ip4/10.0.0.1/tcp/1"}, false, false},
+		{[]string{"/ip4/192.0.2.1/tcp/1", "/ip4/10.0.0.1/tcp/1"}, true, false},
 		{[]string{"/ip4/10.0.0.1/tcp/1", "/ip4/192.168.0.1/tcp/1", "/ip6/fd00::1/tcp/1"}, false, true},
 		{[]string{"/ip4/127.0.0.1/tcp/1"}, false, true},
 		{[]string{"/ip6/::1/tcp/1"}, false, true},
@@ -162,7 +162,7 @@ func TestPublicAndLocal(t *testing.T) {
 		{[]string{"/ip4/224.0.0.1/tcp/1"}, false, true},
 		{[]string{"/ip4/192.0.2.1/tcp/1" + relayed}, true, false},
 		{[]string{"/ip4/10.0.0.1/tcp/1" + relayed}, false, false},
-		{[]string{"/ip4/10.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1" + relayed}, false, false},
+		{[]string{"/ip4/10.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1" + relayed}, true, false},
 		{nil, true, false},
 	} {
 		var addrs []multiaddr.Multiaddr
@@ -175,6 +175,44 @@ func TestPublicAndLocal(t *testing.T) {
 		}
 		if Public(addrs) != tt.public || Local(addrs) != tt.local {
 			t.Errorf("%v: public %v, local %v", tt.addrs, Public(addrs), Local(addrs))
+		}
+	}
+}
+
+// Who was met is counted to where that was, and to none if its record does not go with it.
+func TestMet(t *testing.T) {
+	for _, tt := range []struct {
+		addr, host string
+		dialled    bool
+		want       string // the network; "no" for who is not counted
+	}{
+		{"/ip4/198.51.100.7/tcp/1", "198.51.100.9", false, "198.51.100.0/24"},
+		{"/ip4/198.51.100.7/tcp/1", "203.0.113.9", false, "no"},
+		{"/ip4/198.51.100.7/tcp/1", "203.0.113.9", true, "203.0.113.0/24"},
+		{"/dns/example.org/tcp/1", "203.0.113.9", false, "no"},
+		{"/dns/example.org/tcp/1", "203.0.113.9", true, "203.0.113.0/24"},
+		{"/ip4/198.51.100.7/tcp/1", "", false, "no"},
+		{"/ip4/198.51.100.7/tcp/1", "10.0.0.1", false, "no"},
+		{"/ip4/10.1.2.3/tcp/1", "10.0.0.1", false, "10.1.2.0/24"},
+		{"/ip6/2001:db8:1::1/tcp/1", "2001:db8:1:ffff::2", false, "2001:db8:1::/48"},
+		{"/memory/1", "", false, "invalid Prefix"},
+	} {
+		c, err := NewContact(signed(t, newKey(t), noon, func(r *registry.Record) {
+			r.Addrs, r.Capabilities = []multiaddr.Multiaddr{multiaddr.StringCast(tt.addr)}, []string{registry.CapDHTServer}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var host netip.Addr
+		if tt.host != "" {
+			host = netip.MustParseAddr(tt.host)
+		}
+		got := "no"
+		if met := c.Met(host, tt.dialled); met != nil {
+			got = met.Group.String()
+		}
+		if got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
 		}
 	}
 }

@@ -19,7 +19,8 @@ const (
 type Rules struct {
 	Paths, Alpha int
 	// Enough is how many answers with what is looked for end the lookup, on as many ways if there are; 0: none does,
-	// for who wants the nodes that are closest.
+	// for who wants the nodes that are closest. Who looks for something does not ask the node at the target itself: where
+	// that is may be what is looked for, and whoever is to dial it would wait for this lookup.
 	Enough int
 }
 
@@ -94,6 +95,9 @@ func NewLookup(target Key, known []*Contact, rules Rules) *Lookup {
 }
 
 func (l *Lookup) add(c *Contact, way *path, hops int) {
+	if c.Key == l.target && l.rules.Enough > 0 {
+		return
+	}
 	n := l.known[c.ID]
 	if n == nil {
 		n = &candidate{Contact: c, hops: hops}

@@ -476,9 +476,22 @@ func (d *DHT) Find(ctx context.Context, id identity.ID) (*Result, error) {
 	return res, err
 }
 
-// Providers returns records of peers that announce the capability, of one network at most two by each node's answer; in
-// all some twenty by each of the nodes that keep them.
-func (d *DHT) Providers(ctx context.Context, capability string) (*Result, error) {
+// Providers implements [registry.Finder]. The records are of one network at most two by each node's answer; in all some
+// twenty by each of the nodes that keep them.
+func (d *DHT) Providers(ctx context.Context, capability string) ([]*registry.Record, error) {
+	res, err := d.FindProviders(ctx, capability)
+	if err != nil {
+		return nil, &registry.RecordError{Op: "list", Err: err}
+	}
+	out := make([]*registry.Record, len(res.Records))
+	for i, r := range res.Records {
+		out[i] = r.Clone()
+	}
+	return out, nil
+}
+
+// FindProviders is Providers for who wants to know what it took.
+func (d *DHT) FindProviders(ctx context.Context, capability string) (*Result, error) {
 	if err := d.started(ctx); err != nil {
 		return nil, err
 	}

@@ -97,7 +97,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// A DHT is a [registry.Directory]. Make one with [New].
+// A DHT is a [registry.Finder]. Make one with [New].
 type DHT struct {
 	cfg Config
 	log *slog.Logger

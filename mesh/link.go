@@ -366,7 +366,14 @@ func (l *link) add(s *session.Session, conn net.Conn, res *handshake.Result, r r
 	}
 	l.news()
 	l.mu.Unlock()
-	err := s.AddPath(conn, res, session.PathInfo{Relay: r.relay, Operator: r.operator, Remote: r.String(), Dialled: true})
+	info := session.PathInfo{Relay: r.relay, Operator: r.operator, Remote: r.String(), Dialled: true}
+	if r.direct() {
+		info.Host = remoteHost(conn)
+		if host, ok := hostOf(r.addr); ok { // what the system tells may be a proxy's
+			info.Host = host
+		}
+	}
+	err := s.AddPath(conn, res, info)
 	if err != nil {
 		l.mu.Lock()
 		delete(l.live, res.PathID)

@@ -171,5 +171,6 @@ func hostOf(a multiaddr.Multiaddr) (ip netip.Addr, ok bool) {
 	if len(a) == 0 || a[0].Code() != multiaddr.P_IP4 && a[0].Code() != multiaddr.P_IP6 {
 		return ip, false
 	}
-	return netip.AddrFromSlice(a[0].RawValue())
+	ip, ok = netip.AddrFromSlice(a[0].RawValue())
+	return ip.Unmap(), ok
 }

@@ -281,7 +281,8 @@ func (n *Node) relaysInUse() (used []route) {
 	}
 	for id := range n.reservations {
 		if addr := n.inBootstrap(id); addr != nil {
-			used = append(used, route{relay: id, operator: n.operators.remembered(id), group: transport.NetworkGroup(addr)})
+			operator, _ := n.operators.remembered(id, time.Now())
+			used = append(used, route{relay: id, operator: operator, group: transport.NetworkGroup(addr)})
 		}
 	}
 	return used

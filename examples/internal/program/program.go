@@ -63,6 +63,8 @@ type Program struct {
 	// Settings is a pointer to a struct as package config wants it, with the defaults. Log is the one in it.
 	Settings any
 	Log      *Log
+	// Default is what the program does without a command, with the settings as flags; nil: it says what it can do.
+	Default func(ctx context.Context, a *App) error
 	// Commands adds the program's own.
 	Commands func(*App) []*cobra.Command
 	// Unit is what systemd is to do; nil: the program has no service.
@@ -156,11 +158,15 @@ func (a *App) root() (*cobra.Command, error) {
 			return err
 		},
 	}, a.configCommand())
+	if p.Default != nil {
+		root.RunE = func(c *cobra.Command, _ []string) error { return p.Default(c.Context(), a) }
+		a.WithSettings(root)
+	}
 	if p.Unit != nil {
 		root.AddCommand(a.unitCommand())
 	}
-	for _, c := range p.Commands(a) {
-		root.AddCommand(c)
+	if p.Commands != nil {
+		root.AddCommand(p.Commands(a)...)
 	}
 	for c := range commands(root) {
 		if c.Args == nil {

@@ -33,8 +33,9 @@ var (
 // sees goes into Options.Cache too.
 //
 // A record is returned once it passed [registry.Record.Check], and the reader may change it. Of one peer each is newer than
-// the one before, or the same again, unless somebody put an old one back by hand, or from a backup. A reader that is slow, or a connection that was lost, makes it skip
-// what was replaced meanwhile, not what stands. That a record has expired, or was removed, it does not tell.
+// the one before, or the same again, unless somebody put an old one back by hand, or all of them from a backup. A reader
+// that is slow, or a connection that was lost, makes it skip what was replaced meanwhile, not what stands. That a record
+// has expired, or was removed, it does not tell.
 //
 // An error does not end it: it says that etcd can't be asked at the moment, or that something else than a record of the
 // peer's stands in a peer's place. Whoever has seen enough stops reading. Only when the client was closed, and the error

@@ -44,16 +44,12 @@ func (d *DHT) begin() bool {
 // call asks the node, whose record is r if that is known. When ctx ends meanwhile, that says nothing about the node.
 func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *query) (*answer, error) {
 	d.mu.Lock()
-	n := d.net
+	dial := d.dial
 	if self := d.self; self != nil && !d.cfg.Client && self.Has(registry.CapDHTServer) {
 		q.Self = self.Marshal()
 	}
 	d.stats.Queries++
 	d.mu.Unlock()
-	dial := d.cfg.Dial
-	if dial == nil {
-		dial = n.Dial
-	}
 	release := d.calling.add(id, r)
 	defer release()
 	asking, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -120,6 +116,7 @@ func (d *DHT) note(id identity.ID, r *registry.Record, met meeting, a *answer, e
 		d.regain(id)
 	default:
 		d.stats.Answered++
+		d.boot()
 		d.regain(id)
 		if c != nil {
 			d.table.Answered(c, d.cfg.Now())
@@ -405,7 +402,7 @@ func (d *DHT) lookup(ctx context.Context, id identity.ID) (*registry.Record, err
 
 // Find is Lookup for who wants to know what it took. Records has one at most.
 func (d *DHT) Find(ctx context.Context, id identity.ID) (*Result, error) {
-	if err := d.started(ctx); err != nil {
+	if err := d.begun(ctx); err != nil {
 		return nil, err
 	}
 	res, err := d.find(ctx, kad.PeerKey(id), func(r *registry.Record) bool { return r.ID == id }, kad.Rules{Enough: enough})
@@ -435,7 +432,7 @@ func (d *DHT) Providers(ctx context.Context, capability string) ([]*registry.Rec
 
 // FindProviders is Providers for who wants to know what it took.
 func (d *DHT) FindProviders(ctx context.Context, capability string) (*Result, error) {
-	if err := d.started(ctx); err != nil {
+	if err := d.begun(ctx); err != nil {
 		return nil, err
 	}
 	return d.find(ctx, kad.CapabilityKey(capability), func(r *registry.Record) bool { return r.Has(capability) }, kad.Rules{Enough: enough})

@@ -1,9 +1,8 @@
 // Package dht finds records without any server: nodes keep them for one another, each those whose keys are closest to
 // its own, in the way of Kademlia.
 //
-//	node := &mesh.Node{Bootstrap: addrs, ListenAddrs: listen}
-//	d := dht.New(dht.Config{Bootstrap: ids, Dial: (&mesh.Dialer{Node: node, FastOpen: true}).Dial})
-//	node.Directory = d
+//	d := dht.New(dht.Config{})
+//	node := &mesh.Node{Directory: d, Bootstrap: addrs, ListenAddrs: listen, Capabilities: []string{registry.CapDHTServer}}
 //	if err := d.Start(node); err != nil {
 //		return err
 //	}
@@ -45,6 +44,8 @@ const Service = "dht"
 const (
 	queryTimeout  = 5 * time.Second
 	lookupTimeout = 30 * time.Second
+	// bootPatience is how long a lookup waits for the first answer ever.
+	bootPatience = 2 * time.Second
 	// enough answers with a record end a lookup: the newest of them counts.
 	enough = 3
 	// circlePatience is how long a lookup goes on when a query waits for it; see lookup.
@@ -66,15 +67,18 @@ type Network interface {
 	Listen(service string) (net.Listener, error)
 }
 
+// A fastDialer is a Network whose conns need not wait for the peer's consent, which saves each query a round trip.
+type fastDialer interface {
+	FastDial(ctx context.Context, addr string) (net.Conn, error)
+}
+
 // Config says how a node takes part. Its zero value, with a Bootstrap, is a node that answers queries once its own record
 // announces [registry.CapDHTServer].
 type Config struct {
-	// Bootstrap are nodes to ask first. The Network must know how to reach them.
+	// Bootstrap are nodes to ask first. The Network must know how to reach them. None: those that it says to know, as a
+	// [*mesh.Node] does of its own Bootstrap.
 	Bootstrap []identity.ID
-	// Dial is how others are asked; nil means the Network's. That of a mesh.Dialer with FastOpen saves a round trip
-	// each time.
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// Client makes the node ask, and not answer.
+	// Client makes the node ask, and not answer: for nodes that listen at no address.
 	Client bool
 	// Saved is a file in which the nodes that are known are kept across restarts; "" keeps none.
 	Saved string
@@ -101,7 +105,10 @@ type DHT struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	ready  chan struct{} // closed by Start
+	booted chan struct{} // closed when anybody has answered, or nobody of those who were known at first
 	back   chan struct{} // of size 1: one of the lost answers
+
+	bootOnce sync.Once // closes booted
 
 	limits  limits
 	calling calling
@@ -109,6 +116,7 @@ type DHT struct {
 
 	mu       sync.Mutex // guards all below
 	net      Network
+	dial     func(ctx context.Context, addr string) (net.Conn, error)
 	listener net.Listener
 	closed   bool
 	self     *registry.Record // our own, as published last
@@ -136,7 +144,7 @@ type Stats struct {
 func New(cfg Config) *DHT {
 	d := &DHT{
 		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), check: registry.Parse,
-		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*missed), back: make(chan struct{}, 1),
+		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*missed), back: make(chan struct{}, 1), booted: make(chan struct{}),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -162,7 +170,13 @@ func (d *DHT) Start(n Network) error {
 		d.mu.Unlock()
 		return errors.New("dht: start: it runs already")
 	}
-	d.net, d.table = n, kad.NewTable(kad.PeerKey(id))
+	d.net, d.dial, d.table = n, n.Dial, kad.NewTable(kad.PeerKey(id))
+	if k, ok := n.(interface{ Known() []identity.ID }); ok && d.cfg.Bootstrap == nil {
+		d.cfg.Bootstrap = k.Known()
+	}
+	if f, ok := n.(fastDialer); ok {
+		d.dial = f.FastDial
+	}
 	d.mu.Unlock()
 	var l net.Listener
 	if !d.cfg.Client {
@@ -209,6 +223,34 @@ func (d *DHT) Close() error {
 	}
 	return nil
 }
+
+// begun returns an error if Start was not called, and otherwise waits for the first answer, for a little.
+func (d *DHT) begun(ctx context.Context) error {
+	d.mu.Lock()
+	begun := d.net != nil
+	d.mu.Unlock()
+	if !begun {
+		return errNotStarted
+	}
+	if err := d.started(ctx); err != nil {
+		return err
+	}
+	t := time.NewTimer(bootPatience)
+	defer t.Stop()
+	select {
+	case <-d.booted:
+	case <-t.C:
+	case <-d.ctx.Done():
+		return net.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (d *DHT) boot() { d.bootOnce.Do(func() { close(d.booted) }) }
+
+var errNotStarted = errors.New("the DHT has not begun: call Start first")
 
 // start waits until Start was called, and returns an error if ctx or the DHT ends before.
 func (d *DHT) started(ctx context.Context) error {

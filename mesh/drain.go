@@ -13,7 +13,7 @@ import (
 const drainsAtOnce = 64
 
 // goingAway answers who wants to begin something at a relay that is being drained.
-var goingAway = openAnswer{status: statusBusy, body: []byte("this relay is going away")}
+var goingAway = openAnswer{status: statusLeaving}
 
 // Drain prepares the end of a relay: it takes no more reservations and circuits, is no
 // relay in its record any more, and tells its peers, which reserve elsewhere and move

@@ -89,7 +89,8 @@ type Node struct {
 	Operator string
 	// Network is the network that the node is in, such as its provider's, for the same
 	// use. Name is what the node would like to be called: a directory that is a
-	// [registry.Namer] gives it to one at a time. Capabilities are what the node does
+	// [registry.Namer] gives it to one at a time, and a node that does not get it is
+	// published without ([Stats.Unpublished] says so). Capabilities are what the node does
 	// for others beside relaying, such as [registry.CapDHTServer]. All are published in
 	// its record.
 	Network, Name string
@@ -133,6 +134,7 @@ type Node struct {
 	closed       bool
 	arrivals     []transport.Listener
 	healths      map[identity.ID]health
+	unpublished  error                 // why the directory did not take the record
 	observed     []multiaddr.Multiaddr // at which peers say that they reach us
 	services     map[string]*listener
 	links        map[linkKey]*link
@@ -258,6 +260,9 @@ func (n *Node) start(ctx context.Context) error {
 		if !n.canDial(base) {
 			return &OpError{Op: "start", Err: fmt.Errorf("bootstrap address %s: %w", b, transport.ErrUnsupported)}
 		}
+	}
+	if err := n.record().Sign(n.key); err != nil {
+		return &OpError{Op: "start", Err: fmt.Errorf("what the node says of itself (Name, Operator, Network, Capabilities): %w", err)}
 	}
 	for _, addr := range n.ListenAddrs {
 		l, err := n.listenOn(ctx, addr)

@@ -36,7 +36,11 @@ func (n *Node) keepPublished() {
 	var retry pace
 	for {
 		wait := recordLife / 3
-		switch err := n.publishRecord(); {
+		err := n.publishRecord()
+		n.mu.Lock()
+		n.unpublished = err
+		n.mu.Unlock()
+		switch {
 		case err == nil:
 			retry = pace{}
 		case n.ctx.Err() != nil:
@@ -71,6 +75,15 @@ func (n *Node) publishRecord() error {
 		return err
 	}
 	err = n.Directory.Publish(ctx, rec)
+	if errors.Is(err, registry.ErrNameTaken) {
+		// To be found by the ID matters more. The name is tried again each time.
+		nameless := n.record()
+		nameless.Name = ""
+		if signErr := nameless.Sign(n.key); signErr != nil {
+			return signErr
+		}
+		return errors.Join(err, n.Directory.Publish(ctx, nameless))
+	}
 	if !errors.Is(err, registry.ErrRollback) {
 		return err
 	}

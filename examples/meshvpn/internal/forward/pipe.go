@@ -15,8 +15,8 @@ import (
 // one, of which there are so many at most.
 const (
 	smallBuffer = 16 << 10
-	largeBuffer = 256 << 10
-	maxLarge    = 512 // 128 MiB in all
+	largeBuffer = 1024 << 10
+	maxLarge    = 128 // 128 MiB in all
 )
 
 var (

@@ -36,7 +36,9 @@ func PeerAddr(peer string) (string, error) {
 
 // Service is the service of a port or of a name: "tcp/80", "tcp/wiki".
 func Service(port string) (string, error) {
-	if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 && strconv.FormatUint(n, 10) == port || err != nil && registry.ValidName(port) {
+	n, err := strconv.ParseUint(port, 10, 16)
+	digits := strings.Trim(port, "0123456789") == ""
+	if digits && err == nil && n > 0 && strconv.FormatUint(n, 10) == port || !digits && registry.ValidName(port) {
 		return "tcp/" + port, nil
 	}
 	return "", fmt.Errorf("%.80q is neither a port nor a service's name: 1 to %d characters a-z, 0-9 and hyphen", port, registry.MaxName)

@@ -59,9 +59,12 @@ const (
 
 func failureOf(err error) failure {
 	var exit exitError
+	_, noWay := errors.AsType[*mesh.RouteError](err) // it wraps what those said who were asked for a way
 	switch {
 	case errors.As(err, &exit):
 		return exit.failure()
+	case noWay:
+		return unreachable
 	case errors.Is(err, mesh.ErrNoService):
 		return refused
 	case errors.Is(err, ErrOutside), errors.Is(err, mesh.ErrRefused):

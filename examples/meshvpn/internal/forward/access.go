@@ -42,7 +42,8 @@ func Peer(hosts *file.Hosts, text string) (identity.ID, error) {
 	if id, err := identity.ParseID(text); err == nil {
 		return id, nil
 	}
-	if id, ok := hosts.Petname(strings.TrimSuffix(text, ".mesh")); ok {
+	now := &file.Hosts{Path: hosts.Path} // as it is, not as it was a second ago: the peer may have just joined
+	if id, ok := now.Petname(strings.TrimSuffix(text, ".mesh")); ok {
 		return id, nil
 	}
 	return identity.ID{}, fmt.Errorf("%.80q is neither an ID nor a petname in %s: write a line \"ID NAME\" there, or invite the peer", text, hosts.Path)

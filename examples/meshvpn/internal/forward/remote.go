@@ -83,8 +83,6 @@ func fulfil(ctx context.Context, c net.Conn, peer identity.ID, ports []PortRange
 	log.Info("a peer has a port here", "peer", peer.Short(), "addr", l.Addr())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
 	go func() { // ends with the conn
 		defer cancel()
 		_, _ = io.Copy(io.Discard, c) // whatever comes: it is the end that counts
@@ -133,8 +131,6 @@ func Remote(ctx context.Context, n *mesh.Node, g *Gate, peer identity.ID, port u
 	ready(program.Printable(got.Addr))
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
 	go func() { // ends with the conn
 		_, err := io.Copy(io.Discard, c)
 		end(fmt.Errorf("the peer has ended the forward of its port %d: %w", port, errors.Join(err, io.EOF)))

@@ -125,7 +125,9 @@ func TestSecret(t *testing.T) {
 	i := sample(t)
 	var b bytes.Buffer
 	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "i", *i, "p", i)
-	fmt.Fprintf(&b, "%v %+v %#v %s %x %q", i, i, i, *i, *i, i)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
+		fmt.Fprintf(&b, verb+verb, i, *i)
+	}
 	for _, secret := range []string{fmt.Sprintf("%x", i.Secret[:4]), fmt.Sprint(i.Secret)[1:12], "1 2 3 0", "010203"} {
 		if strings.Contains(b.String(), secret) {
 			t.Errorf("%q is in %s", secret, &b)
@@ -162,6 +164,7 @@ func FuzzContent(f *testing.F) {
 	}
 	i := sample(f)
 	f.Add(content(i))
+	f.Add(append([]byte{0x98, 0x06}, content(i)[1:]...)) // the array's length in two bytes: another text of the same
 	i.NetworkKey, i.Addrs, i.Name = nil, nil, ""
 	f.Add(content(i))
 	f.Add([]byte{0x86, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})

@@ -279,7 +279,7 @@ func TestSlow(t *testing.T) {
 			}
 			defer c.Close()
 			slow = append(slow, c)
-			if _, err := c.Write([]byte("\x05")); err != nil {
+			if _, err := c.Write([]byte("\x05\xff")); err != nil {
 				t.Fatal(err)
 			}
 		}

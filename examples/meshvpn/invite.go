@@ -218,7 +218,7 @@ func joinCommand(a *program.App, s *settings) *cobra.Command {
 }
 
 func readInvitation(in io.Reader, args []string) (*invite.Invitation, error) {
-	text := ""
+	var text string
 	if len(args) > 0 && args[0] != "-" {
 		text = args[0]
 	} else {

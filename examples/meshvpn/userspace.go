@@ -148,12 +148,10 @@ func attach(ctx context.Context, a *program.App, kind string, p part, show func(
 		}
 		return show(n)
 	})
-	switch {
-	case failed != nil:
+	if failed != nil || ctx.Err() != nil {
 		return failed
-	case ctx.Err() != nil:
-		return nil
-	case err == nil && kind != "invite":
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil && kind != "invite" {
 		return errors.New("the meshvpn that did it has ended")
 	}
 	return err

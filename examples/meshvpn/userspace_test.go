@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 // dir is one that the user who runs the programs may write to.
 func dir(t *testing.T) string {
 	t.Helper()
-	d, err := os.MkdirTemp("", "vpn") // t.TempDir's parents are closed to others
+	d, err := os.MkdirTemp("", "vpn") //nolint:usetesting // the parents of t.TempDir are closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,10 +248,10 @@ func TestInvitedOverRelays(t *testing.T) {
 func TestPrivateNetwork(t *testing.T) {
 	server, client := dir(t), dir(t)
 	key := filepath.Join(dir(t), "key")
-	if err := os.WriteFile(key, []byte(strings.Repeat("ab", 32)), 0o644); err != nil { //nolint:gosec // another user reads it
+	if err := os.WriteFile(key, []byte(strings.Repeat("ab", 32)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Dir(key), 0o755); err != nil { //nolint:gosec // the same
+	if err := os.Chmod(filepath.Dir(key), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	listen := []string{"--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", server, "--node.network-key-file", key}
@@ -260,10 +260,10 @@ func TestPrivateNetwork(t *testing.T) {
 	if out, status := once(t, "", "join", invitation, "--state", client); status != program.Usage || !strings.Contains(out, "standard input") {
 		t.Error(status, out)
 	}
+	text.end(t)
 	if strings.Contains(text.errs.String(), "abab") {
 		t.Error("the key is shown")
 	}
-	text.end(t)
 	if out, status := once(t, invitation, "join", "--state", client); status == 0 { // nobody answers
 		t.Error(out)
 	}
@@ -292,11 +292,12 @@ func TestPartsShareANode(t *testing.T) {
 	server, client := dir(t), dir(t)
 	first := run(t, "forward", "accept", "--allow-all", "--state", server, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws")
 	first.line(t)
-	invitation, status := once(t, "", "invite", "--no-wait", "--state", server)
-	if status != 0 {
-		t.Fatal(invitation)
+	printed, status := once(t, "", "invite", "--no-wait", "--qr", "--state", server)
+	code, invitation, _ := strings.Cut(printed, "meshvpn1")
+	if status != 0 || strings.Count(code, "\n") < 20 || !strings.Contains(code, "▀▄") {
+		t.Fatal(status, printed)
 	}
-	invitation, _, _ = strings.Cut(invitation, "\n")
+	invitation, _, _ = strings.Cut("meshvpn1"+invitation, "\n")
 	if out, status := once(t, "", "join", invitation, "--as", "ann", "--node.name", "bob", "--state", client); status != 0 {
 		t.Fatal(out)
 	}

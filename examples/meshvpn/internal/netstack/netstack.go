@@ -18,6 +18,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -52,7 +53,7 @@ type Stack struct {
 	stack *stack.Stack
 	link  *channel.Endpoint
 	ctx   context.Context // ends with Close
-	close context.CancelFunc
+	close func()
 }
 
 // New makes a stack that sends whole packets.
@@ -69,7 +70,12 @@ func start(cfg Config, offload bool) (*Stack, error) {
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})}
-	s.ctx, s.close = context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ctx, s.close = ctx, sync.OnceFunc(func() {
+		cancel()
+		s.stack.Destroy()
+		s.link.Close()
+	})
 	if offload {
 		// Only TCP leaves its checksum undone. What comes is not checked: it may be such a packet, and was sealed on its way.
 		s.link.SupportedGSOKind, s.link.LinkEPCapabilities = stack.HostGSOSupported, stack.CapabilityRXChecksumOffload
@@ -116,12 +122,7 @@ func protocolOf(a netip.Addr) (tcpip.NetworkProtocolNumber, tcpip.Subnet) {
 
 // Close ends all conns and listeners.
 func (s *Stack) Close() error {
-	if s.ctx.Err() != nil {
-		return nil
-	}
 	s.close()
-	s.stack.Destroy()
-	s.link.Close()
 	return nil
 }
 

@@ -61,7 +61,9 @@ func HTTP(ctx context.Context, l *net.TCPListener, d *Dialer, log *slog.Logger) 
 	if s.Shutdown(brief) != nil {
 		s.Close()
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
 

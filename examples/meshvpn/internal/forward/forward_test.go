@@ -371,3 +371,41 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+// TestLimit is TestFlood for a listener that others accept from.
+func TestLimit(t *testing.T) {
+	l := forward.Limit(tcp(t).(*net.TCPListener), 2)
+	accepted := make(chan net.Conn)
+	go func() { // ends with the listener
+		defer close(accepted)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	first := dial(t, l.Addr().String())
+	place := <-accepted
+	dial(t, l.Addr().String())
+	defer (<-accepted).Close()
+	for range 50 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			continue // it may be reset as soon as that
+		}
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("one too many is kept:", err)
+		}
+		c.Close()
+	}
+	for range 2 { // it gives up its place once
+		place.Close()
+	}
+	first.Close()
+	dial(t, l.Addr().String())
+	defer (<-accepted).Close()
+	l.Close()
+}

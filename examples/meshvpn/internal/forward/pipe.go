@@ -15,7 +15,7 @@ import (
 // one, of which there are so many at most.
 const (
 	smallBuffer = 16 << 10
-	largeBuffer = 1024 << 10
+	largeBuffer = 1 << 20
 	maxLarge    = 128 // 128 MiB in all
 )
 

@@ -146,6 +146,7 @@ type Node struct {
 	wanted       int                              // reservations
 	found        map[identity.ID]*registry.Record // relays in use that the directory told of
 	relayRests   map[identity.ID]pace             // of such that failed
+	relayMet     map[identity.ID]string           // the networks in which such were met
 	seekErr      error                            // why the directory told of no more
 	reservedC    chan struct{}                    // closed and replaced when any of these changes
 	lastSequence int64
@@ -179,6 +180,7 @@ func (n *Node) init() {
 		n.healths = make(map[identity.ID]health)
 		n.found = make(map[identity.ID]*registry.Record)
 		n.relayRests = make(map[identity.ID]pace)
+		n.relayMet = make(map[identity.ID]string)
 		n.wanted = min(cmp.Or(n.Reservations, defaultReservations), maxReservations)
 		n.moved = make(chan struct{}, 1)
 		n.dialled = make(chan struct{}, 1)

@@ -279,7 +279,7 @@ func (n *Node) start(ctx context.Context) error {
 	if n.Directory != nil {
 		n.goRun(n.keepPublished) // ends with n.ctx
 	}
-	if n.Directory != nil && len(n.unsure()) > 0 {
+	if n.tellsWhere() && len(n.unsure()) > 0 {
 		n.goRun(n.keepObserved) // ends with n.ctx
 	}
 	if n.Directory != nil || n.Authority != nil {

@@ -47,11 +47,6 @@ const (
 	lookupTimeout = 30 * time.Second
 	// enough answers with a record end a lookup: the newest of them counts.
 	enough = 3
-	// Those of the last maxLost who did not answer are asked again when something is not found, every reachAfter at
-	// most, and have reachTimeout to answer.
-	maxLost      = 64
-	reachAfter   = 5 * time.Second
-	reachTimeout = 2 * time.Second
 	// circlePatience is how long a lookup goes on when a query waits for it; see lookup.
 	circlePatience = 100 * time.Millisecond
 	// maxSeen bounds the records that a node remembers to have seen, and those that it has looked for.
@@ -106,6 +101,7 @@ type DHT struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	ready  chan struct{} // closed by Start
+	back   chan struct{} // of size 1: one of the lost answers
 
 	limits  limits
 	calling calling
@@ -119,11 +115,11 @@ type DHT struct {
 	selfPut  time.Time        // when we stored it with others last
 	table    *kad.Table
 	store    *kad.Store
-	seen     *recent                      // the newest record seen of each peer
-	sought   *recent                      // likewise, of those looked for: no stranger pushes any out
-	checking map[identity.ID]struct{}     // askers that are being asked back
-	lost     map[identity.ID]*kad.Contact // who did not answer
-	reached  time.Time                    // when they were asked again last
+	seen     *recent                  // the newest record seen of each peer
+	sought   *recent                  // likewise, of those looked for: no stranger pushes any out
+	checking map[identity.ID]struct{} // askers that are being asked back
+	lost     map[identity.ID]*missed  // who did not answer
+	reached  time.Time                // when they were asked again last
 	stats    Stats
 }
 
@@ -140,7 +136,7 @@ type Stats struct {
 func New(cfg Config) *DHT {
 	d := &DHT{
 		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), check: registry.Parse,
-		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*kad.Contact),
+		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*missed), back: make(chan struct{}, 1),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -191,6 +187,7 @@ func (d *DHT) Start(n Network) error {
 		d.wg.Go(func() { d.serve(l) }) // ends when the listener is closed
 	}
 	d.wg.Go(d.maintain) // ends with ctx
+	d.wg.Go(d.seek)     // likewise
 	close(d.ready)
 	return nil
 }

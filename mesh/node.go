@@ -148,6 +148,7 @@ type Node struct {
 	wanted       int                              // reservations
 	found        map[identity.ID]*registry.Record // relays in use that the directory told of
 	relayRests   map[identity.ID]pace             // of such that failed
+	relayMet     map[identity.ID]string           // the networks in which such were met
 	seekErr      error                            // why the directory told of no more
 	reservedC    chan struct{}                    // closed and replaced when any of these changes
 	lastSequence int64
@@ -181,6 +182,7 @@ func (n *Node) init() {
 		n.healths = make(map[identity.ID]health)
 		n.found = make(map[identity.ID]*registry.Record)
 		n.relayRests = make(map[identity.ID]pace)
+		n.relayMet = make(map[identity.ID]string)
 		n.wanted = min(cmp.Or(n.Reservations, defaultReservations), maxReservations)
 		n.moved = make(chan struct{}, 1)
 		n.dialled = make(chan struct{}, 1)
@@ -282,7 +284,7 @@ func (n *Node) start(ctx context.Context) error {
 	if n.Directory != nil {
 		n.goRun(n.keepPublished) // ends with n.ctx
 	}
-	if n.Directory != nil && len(n.unsure()) > 0 {
+	if n.tellsWhere() && len(n.unsure()) > 0 {
 		n.goRun(n.keepObserved) // ends with n.ctx
 	}
 	if n.Directory != nil || n.Authority != nil {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -296,4 +298,63 @@ func TestUnknownPeer(t *testing.T) {
 	if !errors.Is(err, registry.ErrNotFound) || !errors.Is(err, mesh.ErrNotReserved) || strings.Index(err.Error(), "no record") > strings.Index(err.Error(), "relay") {
 		t.Error(err)
 	}
+}
+
+// TestNetworksAreNoClaims: relays of one host whose records claim networks of their own
+// get one reservation of three, while there are relays in other networks.
+func TestNetworksAreNoClaims(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs all of 127.0.0.0/8")
+	}
+	dir := directory.New()
+	relay := func(i int, host string, claims ...string) identity.ID {
+		n := start(t, &mesh.Node{Identity: key(t, 400+i), ListenAddrs: []multiaddr.Multiaddr{addr(t, "/ip4/"+host+"/tcp/0")}, Relay: &mesh.RelayConfig{}})
+		rec, err := n.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		claimed := &registry.Record{Sequence: rec.Sequence, Expires: rec.Expires, Capabilities: rec.Capabilities}
+		for _, c := range claims {
+			claimed.Addrs = append(claimed.Addrs, addr(t, c))
+		}
+		claimed.Addrs = append(claimed.Addrs, rec.Addrs...)
+		if err := claimed.Sign(key(t, 400+i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Publish(t.Context(), claimed); err != nil {
+			t.Fatal(err)
+		}
+		return n.ID()
+	}
+	for i := range 8 {
+		relay(i, "127.0.0.1", fmt.Sprintf("/ip4/127.%d.0.1/tcp/1", 10+i)) // where nobody is
+	}
+	honest := []identity.ID{relay(8, "127.2.0.1"), relay(9, "127.3.0.1")}
+	hidden := start(t, &mesh.Node{Identity: key(t, 1), Directory: dir})
+	listen(t, hidden, "echo", 3)
+	until(t, "it is reserved in three networks", func() bool {
+		at := hidden.Stats().Reservations
+		return len(at) == 3 && slices.Contains(at, honest[0]) && slices.Contains(at, honest[1])
+	})
+}
+
+// TestRelaysOfOneNetwork: where there are no others, all are taken, wherever they say to be.
+func TestRelaysOfOneNetwork(t *testing.T) {
+	dir := directory.New()
+	for i := range 3 {
+		n := start(t, &mesh.Node{Identity: key(t, 400+i), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}, Relay: &mesh.RelayConfig{}})
+		rec, err := n.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs := append([]multiaddr.Multiaddr{addr(t, fmt.Sprintf("/ip4/127.%d.0.1/tcp/1", 10+i))}, rec.Addrs...)
+		claimed := &registry.Record{Sequence: rec.Sequence, Expires: rec.Expires, Capabilities: rec.Capabilities, Addrs: addrs}
+		if err := claimed.Sign(key(t, 400+i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Publish(t.Context(), claimed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listen(t, start(t, &mesh.Node{Identity: key(t, 1), Directory: dir}), "echo", 3)
 }

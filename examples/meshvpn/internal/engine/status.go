@@ -152,3 +152,10 @@ func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong
 	}
 	return nil
 }
+
+// Silent is the status of a peer with whom there was no traffic.
+func (e *Engine) Silent(id identity.ID) (p PeerStatus) {
+	p.ID = id
+	p.IPv4, p.IPv6 = e.addrs(id)
+	return p
+}

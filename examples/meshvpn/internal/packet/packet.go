@@ -202,8 +202,12 @@ func (p *Packet) IsRedirect() bool {
 	return p.Proto == ICMP && p.Type == 5 || p.Proto == ICMPv6 && p.Type == 137
 }
 
-// IsError is whether it is an ICMP error, which quotes the packet that it is about after 8 bytes.
+// IsError is whether it is an ICMP error, which quotes the packet that it is about after 8 bytes. A later fragment has no
+// type, and none is let in by what it quotes.
 func (p *Packet) IsError() bool {
+	if p.Later {
+		return false
+	}
 	return p.Proto == ICMP && (p.Type == 3 || p.Type == 4 || p.Type == 5 || p.Type == 11 || p.Type == 12) || p.Proto == ICMPv6 && p.Type < 128
 }
 

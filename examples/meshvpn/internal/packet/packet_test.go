@@ -94,6 +94,7 @@ func TestParse(t *testing.T) {
 		"first fragment":      {v4(UDP, udp(8), offset(0, true)), Packet{Proto: UDP, Header: 20, SrcPort: 5353, DstPort: 53, Fragment: true}, nil},
 		"later fragment":      {v4(UDP, []byte{1}, offset(3, false)), Packet{Proto: UDP, Header: 20, Fragment: true, Later: true}, nil},
 		"later fragment of 6": {v6(44, fragment6(TCP, 200, 1, []byte{1})), Packet{Proto: TCP, Header: 48, Fragment: true, Later: true, ID: 77}, nil},
+		"later of a ping":     {v6(44, fragment6(ICMPv6, 200, 0, []byte{1})), Packet{Proto: ICMPv6, Header: 48, Fragment: true, Later: true, ID: 77}, nil},
 		"no fragment":         {v6(44, fragment6(TCP, 0, 0, tcp(0))), Packet{Proto: TCP, Header: 48, SrcPort: 1234, DstPort: 22, ID: 77}, nil},
 
 		"nothing":             {nil, Packet{}, ErrShort},
@@ -127,6 +128,9 @@ func TestParse(t *testing.T) {
 		tt.want.DSCP, tt.want.Src, tt.want.Dst = 46, a4, b4
 		if tt.b[0]>>4 == 6 {
 			tt.want.Src, tt.want.Dst = a6, b6
+		}
+		if got.IsError() {
+			t.Errorf("%s: it is taken for an error", name)
 		}
 		if got != tt.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tt.want)

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+// TestRelayed: two machines that reach only a relay have what rules allow, and nothing else.
+func TestRelayed(t *testing.T) {
+	a, b := apart(t, "allow * icmp,allow ann tcp 80")
+	for _, addr := range []string{b.v4, b.v6} {
+		for _, size := range []int{56, 30000} { // the latter in fragments
+			if err := ping(a, addr, size); err != nil {
+				t.Errorf("ping %s of %d: %v", addr, size, err)
+			}
+		}
+	}
+	if err := ping(b, a.v4, 56); err == nil {
+		t.Error("what no rule allows is answered")
+	}
+	for _, addr := range []string{"100.64.9.9:80", "[fd77:45e9:e85d::1]:80"} {
+		if c, err := a.dial("tcp", addr); !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EHOSTUNREACH) {
+			t.Errorf("nobody's address: %v, %v", c, err)
+		}
+	}
+
+	for _, addr := range []string{b.v4, b.v6} {
+		l := b.listen(net.JoinHostPort(addr, "80"))
+		carries(t, a, l)
+	}
+	l := b.listen(net.JoinHostPort(b.v4, "81"))
+	if c, err := a.dial("tcp", l.Addr().String()); err == nil {
+		c.Close()
+		t.Error("a port that no rule allows is open")
+	}
+
+	out, _ := a.meshvpn("ping", "bob")
+	if strings.Count(out, "bob answered in ") != 3 || !strings.Contains(out, "over 1 relay") {
+		t.Error(out)
+	}
+	if out, _ := b.meshvpn("status"); !strings.Contains(out, "ann") || !strings.Contains(out, a.v4) || !strings.Contains(out, "denied") {
+		t.Error(out)
+	}
+	if out, code := a.meshvpn("down"); code != 0 || !strings.Contains(out, "is down") {
+		t.Error(code, out)
+	}
+	if out := a.ip("link"); strings.Contains(out, "mesh0") {
+		t.Error("the device is left:", out)
+	}
+	if out, code := a.meshvpn("status"); code != program.NotRunning {
+		t.Error(code, out)
+	}
+}
+
+// ping sends an echo request and waits for the answer.
+func ping(m *machine, addr string, size int) error {
+	network, ask, answer := "ip4:icmp", icmp.Type(ipv4.ICMPTypeEcho), icmp.Type(ipv4.ICMPTypeEchoReply)
+	if strings.Contains(addr, ":") {
+		network, ask, answer = "ip6:ipv6-icmp", ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply
+	}
+	c, err := m.dial(network, addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	b, err := (&icmp.Message{Type: ask, Body: &icmp.Echo{ID: 77, Seq: size, Data: make([]byte, size)}}).Marshal(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Write(b); err != nil {
+		return err
+	}
+	if err := c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	for b := make([]byte, 65536); ; {
+		n, _, err := c.(net.PacketConn).ReadFrom(b) // which takes the header of IPv4 away
+		if err != nil {
+			return err
+		}
+		got, err := icmp.ParseMessage(answer.Protocol(), b[:n])
+		if err == nil && got.Type == answer && got.Body.(*icmp.Echo).Seq == size {
+			return nil
+		}
+	}
+}
+
+// carries sends some MiB over a TCP connection, each way.
+func carries(t *testing.T, from *machine, l net.Listener) {
+	t.Helper()
+	data := make([]byte, 16<<20)
+	rand.Read(data)
+	sums := make(chan [32]byte, 1)
+	go func() { // ends with the connection
+		defer close(sums)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		h := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(c, h), io.LimitReader(c, int64(len(data)))); err == nil {
+			sums <- [32]byte(h.Sum(nil))
+		}
+	}()
+	c, err := from.dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = c.Write(data) }() // ends with the connection
+	h := sha256.New()
+	if _, err := io.CopyN(h, c, int64(len(data))); err != nil {
+		t.Error(err)
+		return
+	}
+	if want := sha256.Sum256(data); [32]byte(h.Sum(nil)) != want || <-sums != want {
+		t.Error("what came is not what was sent")
+	}
+}
+
+// TestPrivilege: without CAP_NET_ADMIN it says so, and what to do.
+func TestPrivilege(t *testing.T) {
+	m := newMachine(t, "a")
+	if err := os.Chmod(m.dir, 0o777); err != nil { //nolint:gosec // the test's own
+		t.Fatal(err)
+	}
+	c := m.start("up", "--state", m.dir, "--node.dht=false")
+	c.Args = append(c.Args[:4], append([]string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"}, c.Args[4:]...)...)
+	out, err := c.CombinedOutput()
+	if err == nil || c.ProcessState.ExitCode() != program.Forbidden || !strings.Contains(string(out), "CAP_NET_ADMIN") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -18,7 +18,7 @@ func main() {
 	flag.IntVar(&o.mtu, "mtu", 1420, "of both devices")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
 	flag.DurationVar(&o.span, "span", 3*time.Second, "for how long, after it has warmed up")
-	flag.StringVar(&o.way, "way", "direct,relayed", "which ways")
+	flag.StringVar(&o.way, "way", "direct,relayed", "which of direct, relayed and routed")
 	role := flag.String("role", "", "what this process is for the one that measures")
 	flag.Parse()
 	var err error
@@ -89,18 +89,18 @@ func (o *options) compare(w *world, way string) (ratio float64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, theirs.stop()) }()
-	rates := make(map[*tunnel][]float64)
+	rates, perCPU := make(map[*tunnel][]float64), make(map[*tunnel][]float64)
 	for range o.rounds {
 		for _, t := range []*tunnel{ours, theirs} {
-			rate, err := w.carry(t, o.span)
+			rate, per, err := w.carry(t, o.span)
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", t.name, err)
 			}
-			rates[t] = append(rates[t], rate)
+			rates[t], perCPU[t] = append(rates[t], rate), append(perCPU[t], per)
 		}
 	}
 	for _, t := range []*tunnel{ours, theirs} {
-		fmt.Printf("%-8s %-13s %5.0f MB/s  of %.0f\n", way, t.name, median(rates[t]), rates[t])
+		fmt.Printf("%-8s %-13s %5.0f MB/s  of %4.0f, %5.0f MB for a second of CPU\n", way, t.name, median(rates[t]), rates[t], median(perCPU[t]))
 	}
 	ratio = median(rates[ours]) / median(rates[theirs])
 	fmt.Printf("%-8s ratio %.2f\n", way, ratio)

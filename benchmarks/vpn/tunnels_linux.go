@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -81,7 +82,7 @@ func (w *world) startMesh(way string, o *options) (_ *tunnel, err error) {
 		if err != nil {
 			return nil, err
 		}
-	case "relayed":
+	case "relayed", "routed":
 		err := errors.Join(
 			t.start(w.r, "", exe, "-role", "relay"),
 			up(w.a, "--node.bootstrap=/ip4/10.9.1.1/tcp/4001/ws/p2p/"+key.ID().PeerID()),
@@ -124,7 +125,7 @@ func address(program, dir string) (id identity.ID, addr string, err error) {
 	return id, addr, err
 }
 
-// startWireguard starts wireguard-go at both ends.
+// startWireguard starts wireguard-go at both ends, and where they meet.
 func (w *world) startWireguard(way string, o *options) (_ *tunnel, err error) {
 	t := &tunnel{name: "wireguard-go", addr: "10.10.0.2"}
 	defer func() {
@@ -136,30 +137,40 @@ func (w *world) startWireguard(way string, o *options) (_ *tunnel, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ends := []struct{ ns, addr, at string }{{w.a, "10.10.0.1", "10.9.3.1"}, {w.b, t.addr, "10.9.3.2"}}
-	if way == "relayed" {
-		ends[0].at, ends[1].at = "10.9.1.2", "10.9.2.2"
+	start := func(ns, addr string, key *ecdh.PrivateKey, peers ...string) error {
+		conf := fmt.Sprintf("private_key=%x\nlisten_port=51820\n%s", key.Bytes(), strings.Join(peers, ""))
+		if err := t.start(ns, conf, exe, "-role", "wireguard", "-mtu", strconv.Itoa(o.mtu)); err != nil {
+			return err
+		}
+		err := until(10*time.Second, func() error { return ip("-n", ns, "addr", "add", addr+"/24", "dev", "wg0") })
+		if err != nil {
+			return err
+		}
+		return ip("-n", ns, "link", "set", "wg0", "up")
 	}
-	var keys [2]*ecdh.PrivateKey
+	var keys [3]*ecdh.PrivateKey
 	for i := range keys {
 		if keys[i], err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
 			return nil, err
 		}
 	}
-	for i, end := range ends {
-		other := ends[1-i]
-		conf := fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nallowed_ip=%s/32\nendpoint=%s:51820\n",
-			keys[i].Bytes(), keys[1-i].PublicKey().Bytes(), other.addr, other.at)
-		if err := t.start(end.ns, conf, exe, "-role", "wireguard", "-mtu", strconv.Itoa(o.mtu)); err != nil {
-			return nil, err
-		}
-		err := until(10*time.Second, func() error { return ip("-n", end.ns, "addr", "add", end.addr+"/24", "dev", "wg0") })
-		if err == nil {
-			err = ip("-n", end.ns, "link", "set", "wg0", "up")
-		}
-		if err != nil {
-			return nil, err
-		}
+	a, b, r := keys[0], keys[1], keys[2]
+	peer := func(key *ecdh.PrivateKey, allowed, at string) string {
+		return fmt.Sprintf("public_key=%x\nallowed_ip=%s\nendpoint=%s:51820\n", key.PublicKey().Bytes(), allowed, at)
+	}
+	const addrA, addrR = "10.10.0.1", "10.10.0.3"
+	switch way {
+	case "direct":
+		err = errors.Join(start(w.a, addrA, a, peer(b, t.addr+"/32", "10.9.3.2")), start(w.b, t.addr, b, peer(a, addrA+"/32", "10.9.3.1")))
+	case "routed":
+		err = errors.Join(start(w.a, addrA, a, peer(b, t.addr+"/32", "10.9.2.2")), start(w.b, t.addr, b, peer(a, addrA+"/32", "10.9.1.2")))
+	case "relayed": // what a sends to b is for r, which opens it and sends it on
+		err = errors.Join(
+			start(w.a, addrA, a, peer(r, "10.10.0.0/24", "10.9.1.1")), start(w.b, t.addr, b, peer(r, "10.10.0.0/24", "10.9.2.1")),
+			start(w.r, addrR, r, peer(a, addrA+"/32", "10.9.1.2"), peer(b, t.addr+"/32", "10.9.2.2")))
+	}
+	if err != nil {
+		return nil, err
 	}
 	return t, nil
 }

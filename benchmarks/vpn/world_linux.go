@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,11 +111,32 @@ func inside(ns string, f func() error) error {
 // warmup is how long a connection has before it is measured.
 const warmup = time.Second
 
-// carry sends over one TCP connection through the tunnel and returns the rate at which it arrives, in MB/s.
-func (w *world) carry(t *tunnel, span time.Duration) (rate float64, err error) {
+// cpu is how long the tunnel's processes have computed so far, in them and in the kernel for them.
+func (t *tunnel) cpu() (sum time.Duration, err error) {
+	const tick = time.Second / 100 // USER_HZ
+	for _, c := range t.processes {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Process.Pid))
+		if err != nil {
+			return 0, err
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		for _, f := range fields[11:13] { // utime, stime
+			n, err := strconv.Atoi(f)
+			if err != nil {
+				return 0, err
+			}
+			sum += time.Duration(n) * tick
+		}
+	}
+	return sum, nil
+}
+
+// carry sends over one TCP connection through the tunnel. It returns the rate at which it arrives, in MB/s, and how much
+// arrives for a second of the processes' computing, in MB.
+func (w *world) carry(t *tunnel, span time.Duration) (rate, perCPU float64, err error) {
 	var l net.Listener
 	if err := inside(w.b, func() (err error) { l, err = net.Listen("tcp", net.JoinHostPort(t.addr, "80")); return err }); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer l.Close()
 	var out net.Conn
@@ -124,7 +147,7 @@ func (w *world) carry(t *tunnel, span time.Duration) (rate float64, err error) {
 		})
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer out.Close()
 	go func() { // ends with the connection
@@ -136,7 +159,7 @@ func (w *world) carry(t *tunnel, span time.Duration) (rate float64, err error) {
 	}()
 	in, err := l.Accept()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer in.Close()
 	b := make([]byte, 256<<10)
@@ -154,10 +177,18 @@ func (w *world) carry(t *tunnel, span time.Duration) (rate float64, err error) {
 		return n, took, nil
 	}
 	if _, _, err := receive(warmup); err != nil {
-		return 0, err
+		return 0, 0, err
+	}
+	before, err := t.cpu()
+	if err != nil {
+		return 0, 0, err
 	}
 	n, took, err := receive(span)
-	return float64(n) / 1e6 / took.Seconds(), err
+	if err != nil {
+		return 0, 0, err
+	}
+	after, err := t.cpu()
+	return float64(n) / 1e6 / took.Seconds(), float64(n) / 1e6 / (after - before).Seconds(), err
 }
 
 // until tries until it succeeds.

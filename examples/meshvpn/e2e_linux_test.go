@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,11 +18,13 @@ import (
 	"golang.org/x/net/ipv6"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
+	"github.com/splitmesh/splitmesh/identity"
 )
 
 // TestRelayed: two machines that reach only a relay have what rules allow, and nothing else.
 func TestRelayed(t *testing.T) {
-	a, b := apart(t, "allow * icmp,allow ann tcp 80")
+	a, b := apart(t, "allow * icmp,allow ann tcp 80", nil, nil)
 	for _, addr := range []string{b.v4, b.v6} {
 		for _, size := range []int{56, 30000} { // the latter in fragments
 			if err := ping(a, addr, size); err != nil {
@@ -134,6 +137,76 @@ func carries(t *testing.T, from *machine, l net.Listener) {
 	}
 	if want := sha256.Sum256(data); [32]byte(h.Sum(nil)) != want || <-sums != want {
 		t.Error("what came is not what was sent")
+	}
+}
+
+// TestNames: programs reach peers by their names, and the system's file is put back, also after a crash.
+func TestNames(t *testing.T) {
+	if _, err := os.Stat("/run/systemd/resolve"); err == nil {
+		t.Skip("systemd-resolved runs here, and is not for tests to change")
+	}
+	m, other := newMachine(t, "a"), seeded(t)
+	const before = "nameserver 127.0.0.1\n"
+	file := m.resolvConf(before)
+	hosts := filepath.Join(m.dir, "hosts")
+	if err := os.WriteFile(hosts, []byte(other.String()+" bob\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []os.Signal{os.Interrupt, os.Kill, os.Kill} {
+		m.begin()
+		want := []string{overlay.V4(other).String(), overlay.V6(other).String()}
+		m.until("bob.mesh", func() error {
+			if got := m.lookup("bob.mesh"); !strings.Contains(got, want[0]) || !strings.Contains(got, want[1]) {
+				return errors.New(got)
+			}
+			return nil
+		})
+		if got := m.lookup("eve.mesh"); !strings.Contains(got, "no such host") {
+			t.Error(got)
+		}
+		if got := file(); !strings.Contains(got, "nameserver "+m.v4) {
+			t.Error(got)
+		}
+		m.end(how)
+		if got := file(); how == os.Interrupt && got != before {
+			t.Error(got)
+		}
+	}
+	if file() == before {
+		t.Error("there is nothing to put back: the test shows nothing")
+	}
+	if out, code := m.meshvpn("down"); code != 0 || file() != before {
+		t.Error(code, out, file())
+	}
+}
+
+func seeded(t *testing.T) identity.ID {
+	t.Helper()
+	k, err := relayKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.ID()
+}
+
+// TestExit: what has no other route goes by way of a peer that offers it, except what the mesh itself sends.
+func TestExit(t *testing.T) {
+	a, b := apart(t, "allow ann tcp 80", []string{"--networks=0.0.0.0/0 via bob"}, []string{"--networks=0.0.0.0/0 to ann"})
+	c := newMachine(t, "c")
+	link(b, "203.0.113.1/24", c, "203.0.113.2/24", "out")
+	c.ip("route", "add", "100.64.0.0/10", "via", "203.0.113.1") // where another would translate addresses
+	b.run("ip", "netns", "exec", b.ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+	carries(t, a, c.listen("203.0.113.2:80"))
+	l := c.listen("203.0.113.2:81")
+	if conn, err := a.dial("tcp", l.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("a port that no rule allows is open")
+	}
+	// c can't begin: nobody granted it anything at a.
+	l = a.listen(net.JoinHostPort(a.v4, "80"))
+	if conn, err := c.dial("tcp", l.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("a network can begin what no rule allows")
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/dns"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
@@ -14,7 +16,7 @@ import (
 // addresses that this returns, since somebody is about to use them.
 func (t *tunnel) named(ctx context.Context, name string) (identity.ID, error) {
 	if !registry.ValidName(name) {
-		return identity.ID{}, fmt.Errorf("%.80q is no name, address or ID", name)
+		return identity.ID{}, fmt.Errorf("%.80q is no name, address or ID: %w", name, registry.ErrNotFound)
 	}
 	if name == t.node.Name {
 		return t.node.ID(), nil
@@ -34,4 +36,17 @@ func (t *tunnel) named(ctx context.Context, name string) (identity.ID, error) {
 		}
 	}
 	return identity.ID{}, fmt.Errorf("%s.mesh: %w", name, failed)
+}
+
+// addrsOf is named for the resolver.
+func (t *tunnel) addrsOf(ctx context.Context, name string) (v4, v6 netip.Addr, err error) {
+	id, err := t.named(ctx, name)
+	if errors.Is(err, registry.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", dns.ErrNoName, err)
+	}
+	if err != nil {
+		return v4, v6, err
+	}
+	v4, v6 = t.book.Addrs(id)
+	return v4, v6, nil
 }

@@ -17,6 +17,7 @@ type settings struct {
 	TUN      tunSettings   `name:"tun"`
 	Rules    []acl.Rule    `name:"rules" help:"what peers may send here, the first that fits decides: allow ann tcp 22, allow * icmp, deny bob; what none allows is denied"`
 	Networks []acl.Grant   `name:"networks" help:"networks beyond the mesh: 192.0.2.0/24 via gate, and what this node offers: 192.0.2.0/24 to ann"`
+	DNS      dnsMode       `name:"dns" help:"auto: the system asks this node for NAME.mesh; serve: only who asks at this node's addresses does; off: there are no names"`
 	Relays   relaySettings `name:"relays"`
 	Log      program.Log   `name:"log"`
 }
@@ -32,8 +33,30 @@ type relaySettings struct {
 	Paths int  `name:"paths" help:"over how many relays to send at once where there is no direct path; 0 is 3"`
 }
 
+// A dnsMode says how names are answered for.
+type dnsMode string
+
+const (
+	dnsAuto  dnsMode = "auto"
+	dnsServe dnsMode = "serve"
+	dnsOff   dnsMode = "off"
+)
+
+// UnmarshalText reads a mode.
+func (m *dnsMode) UnmarshalText(b []byte) error {
+	switch x := dnsMode(b); x {
+	case dnsAuto, dnsServe, dnsOff:
+		*m = x
+		return nil
+	}
+	return fmt.Errorf("%.40q is none of: auto, serve, off", b)
+}
+
+// MarshalText writes it.
+func (m dnsMode) MarshalText() ([]byte, error) { return []byte(m), nil }
+
 func defaults() *settings {
-	return &settings{Node: node.Default(), TUN: tunSettings{Name: "mesh0", MTU: 1420, IPv4: true}, Log: program.DefaultLog()}
+	return &settings{Node: node.Default(), TUN: tunSettings{Name: "mesh0", MTU: 1420, IPv4: true}, DNS: dnsAuto, Log: program.DefaultLog()}
 }
 
 var deviceName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)

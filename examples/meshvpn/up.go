@@ -32,7 +32,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 		return err
 	}
 	defer state.Close()
-	if err := restore(); err != nil {
+	if err := restore(state.Dir); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -74,7 +74,7 @@ func downCommand(a *program.App) *cobra.Command {
 				return err
 			}
 			defer state.Close()
-			if err := restore(); err != nil {
+			if err := restore(state.Dir); err != nil {
 				return err
 			}
 			text := "meshvpn is down"

@@ -26,13 +26,17 @@ import (
 	"github.com/splitmesh/splitmesh/transport"
 )
 
-// roleVariable has the test's program be meshvpn, or the relay.
+// roleVariable has the test's program be meshvpn, the relay, or one that looks up a name.
 const roleVariable = "MESHVPN_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "meshvpn":
 		os.Exit(newProgram().Main())
+	case "lookup":
+		addrs, err := net.LookupHost(os.Args[1])
+		fmt.Println(addrs, err)
+		os.Exit(0)
 	case "relay":
 		if err := relay(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -134,6 +138,42 @@ func (m *machine) start(args ...string) *exec.Cmd {
 	c := m.command(append([]string{exe}, args...)...)
 	c.Env = append(os.Environ(), roleVariable+"=meshvpn")
 	return c
+}
+
+// lookup is what a program in the namespace learns of a name.
+func (m *machine) lookup(name string) string {
+	m.t.Helper()
+	c := m.start(name)
+	c.Env = append(os.Environ(), roleVariable+"=lookup")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		m.t.Fatal(err, string(out))
+	}
+	return string(out)
+}
+
+// resolvConf gives the namespace a file of that name of its own, and returns what reads it.
+func (m *machine) resolvConf(text string) func() string {
+	m.t.Helper()
+	dir := filepath.Join("/etc/netns", m.ns) // where ip-netns(8) looks
+	path := filepath.Join(dir, "resolv.conf")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		m.t.Skip(err)
+	}
+	m.t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			m.t.Error(err)
+		}
+		_ = os.Remove("/etc/netns") // unless others use it
+	})
+	return func() string {
+		m.t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		return string(b)
+	}
 }
 
 // link joins two machines by a cable.
@@ -253,7 +293,7 @@ func (m *machine) listen(addr string) net.Listener {
 // apart are machines a and b, up and known to each other, which reach only a relay:
 //
 //	a 10.9.1.2 ═ 10.9.1.1 relay 10.9.2.1 ═ 10.9.2.2 b
-func apart(t *testing.T, rules string, more ...string) (a, b *machine) {
+func apart(t *testing.T, rules string, moreA, moreB []string) (a, b *machine) {
 	t.Helper()
 	a, b = newMachine(t, "a"), newMachine(t, "b")
 	r := newMachine(t, "r")
@@ -275,8 +315,8 @@ func apart(t *testing.T, rules string, more ...string) (a, b *machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.settings = append([]string{"--node.bootstrap=/ip4/10.9.1.1/tcp/4001/ws/p2p/" + key.ID().PeerID()}, more...)
-	b.settings = append([]string{"--node.bootstrap=/ip4/10.9.2.1/tcp/4001/ws/p2p/" + key.ID().PeerID(), "--rules=" + rules}, more...)
+	a.settings = append([]string{"--node.bootstrap=/ip4/10.9.1.1/tcp/4001/ws/p2p/" + key.ID().PeerID()}, moreA...)
+	b.settings = append([]string{"--node.bootstrap=/ip4/10.9.2.1/tcp/4001/ws/p2p/" + key.ID().PeerID(), "--rules=" + rules}, moreB...)
 	a.begin()
 	b.begin()
 	a.knows(map[string]*machine{"bob": b})

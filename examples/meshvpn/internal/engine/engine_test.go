@@ -95,7 +95,7 @@ func start(t *testing.T, n byte, boot []multiaddr.Multiaddr, known []byte, rules
 	if err := node.Start(within(t)); err != nil {
 		t.Fatal(err)
 	}
-	book, err := overlay.Open(filepath.Join(t.TempDir(), "addresses"), node.ID())
+	book, err := overlay.Open(filepath.Join(t.TempDir(), "addresses"), node.ID(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ const (
 type Book struct {
 	path string
 	self identity.ID
+	v4   bool
 
 	mu     sync.RWMutex // guards the rest
 	addrs  map[netip.Addr]identity.ID
@@ -40,9 +41,10 @@ type Book struct {
 	guests []identity.ID // oldest first
 }
 
-// Open reads the book at path, which need not be there. The node's own addresses come before all others.
-func Open(path string, self identity.ID) (*Book, error) {
-	b := &Book{path: path, self: self, addrs: make(map[netip.Addr]identity.ID), pinned: make(map[identity.ID]bool)}
+// Open reads the book at path, which need not be there. The node's own addresses come before all others. Without v4
+// nobody has an IPv4 address.
+func Open(path string, self identity.ID, v4 bool) (*Book, error) {
+	b := &Book{path: path, self: self, v4: v4, addrs: make(map[netip.Addr]identity.ID), pinned: make(map[identity.ID]bool)}
 	b.add(self)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,9 +89,17 @@ func parse(r io.Reader) (ids []identity.ID, err error) {
 	return ids, s.Err()
 }
 
+// derived are the addresses that a peer would like to have.
+func (b *Book) derived(id identity.ID) []netip.Addr {
+	if !b.v4 {
+		return []netip.Addr{V6(id)}
+	}
+	return []netip.Addr{V6(id), V4(id)}
+}
+
 // add gives the peer those of its addresses that are free.
 func (b *Book) add(id identity.ID) {
-	for _, a := range []netip.Addr{V6(id), V4(id)} {
+	for _, a := range b.derived(id) {
 		if _, taken := b.addrs[a]; !taken {
 			b.addrs[a] = id
 		}
@@ -98,7 +108,7 @@ func (b *Book) add(id identity.ID) {
 
 // drop takes a peer's addresses away.
 func (b *Book) drop(id identity.ID) {
-	for _, a := range []netip.Addr{V6(id), V4(id)} {
+	for _, a := range b.derived(id) {
 		if b.addrs[a] == id {
 			delete(b.addrs, a)
 		}
@@ -110,7 +120,7 @@ func (b *Book) pin(id identity.ID) {
 	if b.pinned[id] || id == b.self {
 		return
 	}
-	for _, a := range []netip.Addr{V6(id), V4(id)} {
+	for _, a := range b.derived(id) {
 		if other, taken := b.addrs[a]; taken && other != b.self && !b.pinned[other] {
 			delete(b.addrs, a)
 		}

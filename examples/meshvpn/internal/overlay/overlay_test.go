@@ -75,7 +75,7 @@ func TestConflicts(t *testing.T) {
 	}
 	open := func(path string, self identity.ID) *Book {
 		t.Helper()
-		b, err := Open(path, self)
+		b, err := Open(path, self, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,6 +124,18 @@ func TestConflicts(t *testing.T) {
 		has(b, high, true)
 		has(b, low, false)
 	})
+	t.Run("without IPv4", func(t *testing.T) {
+		b, err := Open(filepath.Join(t.TempDir(), "addresses"), self, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pin(b, low)
+		has(b, self, false)
+		has(b, low, false)
+		if _, ok := b.Peer(V4(low)); ok {
+			t.Error("it has an IPv4 address")
+		}
+	})
 	t.Run("many guests", func(t *testing.T) {
 		b := open(filepath.Join(t.TempDir(), "addresses"), self)
 		pin(b, high)
@@ -150,7 +162,7 @@ func TestBadBooks(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(path, id(t, 2)); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) {
+		if _, err := Open(path, id(t, 2), true); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -293,12 +293,16 @@ func (m *machine) listen(addr string) net.Listener {
 // apart are machines a and b, up and known to each other, which reach only a relay:
 //
 //	a 10.9.1.2 ═ 10.9.1.1 relay 10.9.2.1 ═ 10.9.2.2 b
+//
+// The relay is at 192.0.2.7, for which a has no route but the default one.
 func apart(t *testing.T, rules string, moreA, moreB []string) (a, b *machine) {
 	t.Helper()
 	a, b = newMachine(t, "a"), newMachine(t, "b")
 	r := newMachine(t, "r")
 	link(a, "10.9.1.2/24", r, "10.9.1.1/24", "left")
 	link(b, "10.9.2.2/24", r, "10.9.2.1/24", "right")
+	r.ip("addr", "add", "192.0.2.7/32", "dev", "lo")
+	a.ip("route", "add", "default", "via", "10.9.1.1")
 	c := r.start()
 	c.Env = append(os.Environ(), roleVariable+"=relay")
 	c.Stdout, c.Stderr = os.Stderr, os.Stderr
@@ -315,7 +319,7 @@ func apart(t *testing.T, rules string, moreA, moreB []string) (a, b *machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.settings = append([]string{"--node.bootstrap=/ip4/10.9.1.1/tcp/4001/ws/p2p/" + key.ID().PeerID()}, moreA...)
+	a.settings = append([]string{"--node.bootstrap=/ip4/192.0.2.7/tcp/4001/ws/p2p/" + key.ID().PeerID()}, moreA...)
 	b.settings = append([]string{"--node.bootstrap=/ip4/10.9.2.1/tcp/4001/ws/p2p/" + key.ID().PeerID(), "--rules=" + rules}, moreB...)
 	a.begin()
 	b.begin()

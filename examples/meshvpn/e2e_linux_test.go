@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,7 +73,10 @@ func TestRelayed(t *testing.T) {
 }
 
 // ping sends an echo request and waits for the answer.
-func ping(m *machine, addr string, size int) error {
+func ping(m *machine, addr string, size int) error { return marked(m, addr, size, 0) }
+
+// marked is ping with a type of service, for IPv4.
+func marked(m *machine, addr string, size, tos int) error {
 	network, ask, answer := "ip4:icmp", icmp.Type(ipv4.ICMPTypeEcho), icmp.Type(ipv4.ICMPTypeEchoReply)
 	if strings.Contains(addr, ":") {
 		network, ask, answer = "ip6:ipv6-icmp", ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply
@@ -80,9 +86,14 @@ func ping(m *machine, addr string, size int) error {
 		return err
 	}
 	defer c.Close()
-	b, err := (&icmp.Message{Type: ask, Body: &icmp.Echo{ID: 77, Seq: size, Data: make([]byte, size)}}).Marshal(nil)
+	b, err := (&icmp.Message{Type: ask, Body: &icmp.Echo{ID: 77 + tos, Seq: size, Data: make([]byte, size)}}).Marshal(nil)
 	if err != nil {
 		return err
+	}
+	if tos > 0 {
+		if err := ipv4.NewConn(c).SetTOS(tos); err != nil {
+			return err
+		}
 	}
 	if _, err := c.Write(b); err != nil {
 		return err
@@ -221,5 +232,69 @@ func TestPrivilege(t *testing.T) {
 	out, err := c.CombinedOutput()
 	if err == nil || c.ProcessState.ExitCode() != program.Forbidden || !strings.Contains(string(out), "CAP_NET_ADMIN") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestCrash: a peer that was killed and starts again is reached again, without a packet of its own.
+func TestCrash(t *testing.T) {
+	a, b := apart(t, "allow * icmp", nil, nil)
+	if err := ping(a, b.v6, 56); err != nil {
+		t.Fatal(err)
+	}
+	b.end(os.Kill)
+	b.begin()
+	began := time.Now()
+	a.until("ping", func() error { return ping(a, b.v6, 56) })
+	t.Log("reached again after", time.Since(began))
+}
+
+// TestInteractive: what a person waits for does not wait behind a transfer that fills the link.
+func TestInteractive(t *testing.T) {
+	a, b := apart(t, "allow * icmp,allow ann tcp 80", nil, nil)
+	if out, err := exec.Command("tc", "-n", a.ns, "qdisc", "add", "dev", "left", "root", "tbf", "rate", "40mbit", "burst", "64kb", "latency", "200ms").CombinedOutput(); err != nil {
+		t.Skipf("no slow link can be had: %v: %s", err, out)
+	}
+	l := b.listen(net.JoinHostPort(b.v4, "80"))
+	c, err := a.dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends sync.WaitGroup
+	defer ends.Wait()
+	defer far.Close()
+	ends.Go(func() { _, _ = io.Copy(io.Discard, far) })
+	full := make(chan struct{})
+	go func() { // ends with the connection
+		for i, b := 0, make([]byte, 1<<20); ; i++ {
+			if _, err := c.Write(b); err != nil {
+				return
+			}
+			if i == 8 {
+				close(full) // the queues hold what TCP lets them
+			}
+		}
+	}()
+	<-full
+	typical := func(tos int) time.Duration {
+		var times []time.Duration
+		for range 21 {
+			began := time.Now()
+			if err := marked(a, b.v4, 56, tos); err != nil {
+				t.Fatal(err)
+			}
+			times = append(times, time.Since(began))
+		}
+		slices.Sort(times)
+		t.Log(tos, times)
+		return times[len(times)/2]
+	}
+	const low = 8 << 2 // CS1: no better than the transfer
+	if first, last := typical(0), typical(low); first > last/2 {
+		t.Errorf("a ping takes %v during a transfer, and %v when it may wait", first, last)
 	}
 }

@@ -1,4 +1,4 @@
-// Command meshvpn connects machines by the mesh.
+// Meshvpn connects machines by the mesh: with a network device, or without root by proxies and forwarded ports.
 package main
 
 import (
@@ -6,20 +6,27 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/splitmesh/splitmesh/examples/internal/node"
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 )
 
 func main() { os.Exit(newProgram().Main()) }
 
 func newProgram() *program.Program {
-	s := &settings{Node: node.Default(), Log: program.DefaultLog()}
+	s := defaults()
 	return &program.Program{
 		Name: "meshvpn", Short: "Reach your machines from everywhere, by their keys",
-		Long:     "What one machine publishes, others reach by names like http://laptop.mesh, over relays that see neither who they are nor\nwhat they say. None of it needs root.",
+		Long: "With up a machine has an address that follows from its key, and reaches others at theirs; that takes root. Without it\n" +
+			"serve publishes a port, and proxy and forward reach it. Relays on the way see neither who speaks nor what is said.\n" +
+			"What others may reach is what you allow. Two machines get to know each other by invite and join.",
 		Settings: s, Log: &s.Log,
+		Unit: &program.Unit{Run: "up", Capabilities: "CAP_NET_ADMIN CAP_NET_BIND_SERVICE", Devices: []string{"/dev/net/tun"}},
 		Commands: func(a *program.App) []*cobra.Command {
-			return []*cobra.Command{serveCommand(a, s), proxyCommand(a, s), exitCommand(a, s), forwardCommand(a, s), inviteCommand(a, s), joinCommand(a, s)}
+			return []*cobra.Command{
+				upCommand(a, s), downCommand(a), statusCommand(a), pingCommand(a),
+				serveCommand(a, s), proxyCommand(a, s), exitCommand(a, s), forwardCommand(a, s), inviteCommand(a, s), joinCommand(a, s),
+				doctor.Command(a, &s.Node),
+			}
 		},
 	}
 }

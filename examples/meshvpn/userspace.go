@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
@@ -121,6 +122,7 @@ func runPart(ctx context.Context, a *program.App, s *settings, kind string, p pa
 	}
 	mux := http.NewServeMux()
 	h.handle(mux)
+	doctor.Handle(mux, n, &s.Node, state.Dir)
 	socket, err := admin.Listen(state.Dir, mux)
 	if err == nil {
 		err = p.run(ctx, h, func(n notice) {

@@ -31,10 +31,14 @@ import (
 // mainVariable makes the test's binary the program itself.
 const mainVariable = "MESHVPN_TEST_MAIN"
 
+// play plays the role that the environment says, if it says any, and then ends the process.
+var play = func() {}
+
 func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		main()
 	}
+	play()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
 		if path, err := exe(); err == nil {
 			os.Remove(path)

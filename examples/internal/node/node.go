@@ -131,6 +131,9 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 	if n.Bootstrap, err = firstAddrs(ctx, s.Bootstrap, log); err != nil {
 		return nil, err
 	}
+	for _, p := range n.Hosts.Peers() { // some may be relays; all are tried as such
+		n.Bootstrap = append(n.Bootstrap, n.Hosts.Addrs(p.ID)...)
+	}
 	if err := n.directories(ctx, s, state, log); err != nil {
 		return nil, err
 	}

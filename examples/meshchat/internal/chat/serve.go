@@ -186,7 +186,7 @@ func (e *Engine) takeOne(tx *store.Tx, after *after, peer identity.ID, nick stri
 		return s, err
 	}
 	if m.Text != "" || m.File != nil {
-		if err := e.logged(tx, after, chat, peer, m); err != nil {
+		if err := e.logged(tx, after, chat, peer, friend, m); err != nil {
 			return 0, err
 		}
 	}
@@ -195,7 +195,7 @@ func (e *Engine) takeOne(tx *store.Tx, after *after, peer identity.ID, nick stri
 }
 
 // logged keeps a message that came.
-func (e *Engine) logged(tx *store.Tx, after *after, chat protocol.Chat, peer identity.ID, m *protocol.Message) error {
+func (e *Engine) logged(tx *store.Tx, after *after, chat protocol.Chat, peer identity.ID, friend bool, m *protocol.Message) error {
 	written := time.UnixMicro(int64(m.ID))
 	if now := time.Now(); written.After(now) { // his clock is not ours
 		written = now
@@ -213,7 +213,7 @@ func (e *Engine) logged(tx *store.Tx, after *after, chat protocol.Chat, peer ide
 		return err
 	}
 	after.events = append(after.events, Event{Kind: Filed, Chat: chat, Transfer: x})
-	if x.Size <= e.AutoAccept {
+	if friend && e.AutoAccept > 0 && x.Size <= e.AutoAccept {
 		return e.acceptIn(tx, after, x)
 	}
 	return nil

@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// relays starts as many on loopback, and returns the setting that names them.
-func relays(t *testing.T, n int) (all []*mesh.Node, bootstrap string) {
+// relays starts as many on loopback, each of which carries so many bytes a second, or 0 for any number, and returns the setting that names them.
+func relays(t *testing.T, n, rate int) (all []*mesh.Node, bootstrap string) {
 	t.Helper()
 	a, err := multiaddr.NewMultiaddr("/ip4/127.0.0.1/tcp/0/ws")
 	if err != nil {
@@ -37,7 +37,7 @@ func relays(t *testing.T, n int) (all []*mesh.Node, bootstrap string) {
 	}
 	var texts []string
 	for range n {
-		r := &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{a}, Relay: &mesh.RelayConfig{}}
+		r := &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{a}, Relay: &mesh.RelayConfig{BytesPerSecond: rate}}
 		if err := r.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +171,7 @@ func (p *plainRun) says(parts ...string) string {
 // TestPlain: two processes meet by invitation, talk and send a file; commands reach the one that runs, and wait for the one
 // that does not; kill -9 loses nothing.
 func TestPlain(t *testing.T) {
-	_, bootstrap := relays(t, 2)
+	_, bootstrap := relays(t, 2, 0)
 	annEnv, bobEnv := environment(t, "Ann", bootstrap), environment(t, "Bob", bootstrap)
 	invitation, status := once(t, annEnv, "invite")
 	if status != 0 || !strings.HasPrefix(invitation, "meshchat:") {

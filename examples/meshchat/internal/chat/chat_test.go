@@ -203,7 +203,7 @@ func TestFile(t *testing.T) {
 
 // TestFileOverDyingRelay: of three relays one dies within a file, and each of the two people starts anew.
 func TestFileOverDyingRelay(t *testing.T) {
-	w := newWorld(t, 3)
+	w := newWorld(t, 3, *fileSize/8) // so that there is time for it all
 	ann, bob := w.person("Ann"), w.person("Bob")
 	ann.start()
 	bob.start()
@@ -222,6 +222,9 @@ func TestFileOverDyingRelay(t *testing.T) {
 			all, err := p.Files(t.Context())
 			return err == nil && len(all) == 1 && all[0].Done >= int64(*fileSize/8*part)
 		})
+		if f := p.file(store.Running); f.Done == f.Size {
+			t.Error("the file was too quick")
+		}
 	}
 	beyond(bob, 1)
 	w.relays[0].Close()

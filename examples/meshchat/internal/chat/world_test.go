@@ -32,10 +32,15 @@ type world struct {
 	relays []*mesh.Node
 }
 
-func newWorld(t *testing.T, relays int) *world {
+// newWorld starts relays; with a rate they are so slow, in bytes a second.
+func newWorld(t *testing.T, relays int, rate ...int) *world {
 	w := &world{t: t}
+	slow := &mesh.RelayConfig{}
+	for _, r := range rate {
+		slow.BytesPerSecond = r
+	}
 	for range relays {
-		r := &mesh.Node{ListenAddrs: addrs(t, "/ip4/127.0.0.1/tcp/0/ws"), Relay: &mesh.RelayConfig{}}
+		r := &mesh.Node{ListenAddrs: addrs(t, "/ip4/127.0.0.1/tcp/0/ws"), Relay: slow}
 		if err := r.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -86,7 +86,8 @@ func (m *model) status() string {
 	if m.news != "" {
 		text += " · " + m.news
 	}
-	return fit("─ "+text+" "+strings.Repeat("─", m.width), m.width)
+	text = ansi.Truncate("─ "+text+" ", m.width, "…")
+	return text + strings.Repeat("─", max(m.width-ansi.StringWidth(text), 0))
 }
 
 // list is who there is, in as many rows as height.

@@ -258,6 +258,8 @@ func TestCommandLine(t *testing.T) {
 		{2, "accepts", []string{"join"}},
 		{1, "wrong usage", []string{"do", "nothing"}},
 		{0, "/verify WHO", []string{"do", "help"}},
+		{2, "run --plain", []string{"run"}},
+		{2, "run --plain", []string{}},
 		{3, "MESHCHAT_PATHS", []string{"contacts"}},
 	} {
 		e := env

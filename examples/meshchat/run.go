@@ -9,6 +9,7 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/term"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
@@ -76,6 +77,16 @@ func whereabouts(s *settings, n *mesh.Node) (out []multiaddr.Multiaddr) {
 	return out
 }
 
+// onTerminal says what to do where there is no screen.
+func onTerminal(a *program.App) error {
+	for _, f := range []any{a.In, a.Out} {
+		if f, ok := f.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+			return &program.Error{Status: program.Usage, Err: errors.New("there is no terminal"), Hint: "Chat by lines, with run --plain."}
+		}
+	}
+	return nil
+}
+
 // run chats until ctx ends or the person has had enough.
 func run(ctx context.Context, a *program.App, s *settings, lines bool) (err error) {
 	state, err := a.Open()
@@ -83,7 +94,11 @@ func run(ctx context.Context, a *program.App, s *settings, lines bool) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
-	if !lines { // the screen is not for the log
+	if !lines {
+		if err := onTerminal(a); err != nil {
+			return err
+		}
+		// The screen is not for the log.
 		f, err := os.OpenFile(state.Path("log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
 			return err

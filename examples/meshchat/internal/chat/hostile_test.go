@@ -321,15 +321,17 @@ func TestHostileHost(t *testing.T) {
 	m.befriends(ann)
 	me := protocol.Chat{Peer: m.ID()}
 	for i, answer := range []*protocol.Answer{{}, {Status: []protocol.Status{protocol.Taken, protocol.Taken}}} {
-		conn, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
 		if i == 1 {
 			ann.says(me, "hello")
 		}
+		var conn net.Conn
+		eventually(t, "a conn that greets", func() bool { // a courier gives a dial up when its peer dials
+			if conn, err = l.Accept(); err != nil {
+				t.Fatal(err)
+			}
+			return protocol.Read(conn, protocol.MaxHello, new(protocol.Hello)) == nil
+		})
 		for _, f := range []func() error{
-			func() error { return protocol.Read(conn, protocol.MaxHello, new(protocol.Hello)) },
 			func() error { return protocol.Write(conn, &protocol.Welcome{Version: 1}) },
 			func() error {
 				if i == 0 {

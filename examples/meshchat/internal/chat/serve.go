@@ -116,8 +116,8 @@ func (e *Engine) take(ctx context.Context, peer identity.ID, nick string, b *pro
 		}
 		direct := protocol.Chat{Peer: peer}
 		mark, err := tx.Mark(peer, direct)
-		if read := min(b.Read, mark.Delivered); err == nil && read > mark.Read { // he can't have read what he has not
-			mark.Read = read
+		if err == nil && b.Read > mark.Read { // it may come before we have noted that he has it
+			mark.Read = b.Read
 			err = tx.PutMark(peer, direct, mark)
 			after.events = append(after.events, Event{Kind: Marked, Chat: direct})
 		}

@@ -167,7 +167,7 @@ func (e *Engine) History(ctx context.Context, chat protocol.Chat, n int) (lines 
 				}
 				s := Queued
 				switch {
-				case m.ID <= mark.Read:
+				case m.ID <= mark.Read && m.ID <= mark.Delivered: // nobody has read what he has not
 					s = Read
 				case m.ID <= mark.Delivered:
 					s = Delivered

@@ -98,10 +98,9 @@ func (t *Tx) length(k kind, owner []byte) (n int, err error) {
 	return n, err
 }
 
-// trim leaves a list its last n things.
-func (t *Tx) trim(k kind, owner []byte, n int) error {
-	_, err := t.tx.ExecContext(t.ctx, `DELETE FROM listed WHERE kind = ?1 AND owner = ?2 AND number <= (
-		SELECT number FROM listed WHERE kind = ?1 AND owner = ?2 ORDER BY number DESC LIMIT 1 OFFSET ?3)`, int(k), owner, n)
+// trim leaves a list, from which nothing was cut, the n things up to the last.
+func (t *Tx) trim(k kind, owner []byte, last, n int64) error {
+	_, err := t.tx.ExecContext(t.ctx, `DELETE FROM listed WHERE kind = ? AND owner = ? AND number <= ?`, int(k), owner, last-n)
 	return err
 }
 

@@ -205,7 +205,7 @@ func (t *Tx) Log(c protocol.Chat, m *Message) (err error) {
 	if m.Number, err = t.push(kindMessage, owner, m); err != nil {
 		return err
 	}
-	return t.trim(kindMessage, owner, MaxHistory)
+	return t.trim(kindMessage, owner, m.Number, MaxHistory)
 }
 
 // Fail notes why a message of ours did not get to somebody.
@@ -301,7 +301,7 @@ func (t *Tx) PutTransfer(x *Transfer) (err error) {
 	if x.Number, err = t.push(kindTransfer, owner, x); err != nil {
 		return err
 	}
-	return t.trim(kindTransfer, owner, MaxTransfers)
+	return t.trim(kindTransfer, owner, x.Number, MaxTransfers)
 }
 
 // Transfers returns all, the oldest first.

@@ -336,7 +336,7 @@ func FuzzRow(f *testing.F) {
 	f.Add([]byte{}, plain)
 	f.Fuzz(func(t *testing.T, sealed, plain []byte) {
 		var m Message
-		if s.open(sealed, &m, kindMessage, []byte("o"), 1) && !bytes.Equal(sealed, sound) {
+		if s.open(sealed, &m, kindMessage, []byte("o"), 1) && m.Text != "x" { // each worker has sealed its own
 			t.Fatal("a forgery")
 		}
 		for _, v := range []any{new(Contact), new(Room), new(Mark), new(Message), new(Item), new(Transfer), new(invitation)} {

@@ -116,7 +116,7 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.Key, err = key(s, state); err != nil {
+	if n.Key, err = Key(s, state); err != nil {
 		return nil, err
 	}
 	n.Identity = n.Key
@@ -222,8 +222,8 @@ func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) ([]mult
 	return addrs, nil
 }
 
-// key loads the node's key, or makes it.
-func key(s *Settings, state *program.State) (*identity.Key, error) {
+// Key loads the key of the settings, or makes it: for what needs the key but no node.
+func Key(s *Settings, state *program.State) (*identity.Key, error) {
 	passphrase, err := secret(s.PassphraseFile)
 	o := new(keystore.Options)
 	if s.PassphraseFile == "" {

@@ -2,12 +2,14 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/splitmesh/splitmesh/examples/internal/config"
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
@@ -42,8 +44,9 @@ func newProgram() *program.Program {
 		Long: `Without a command it runs on the screen. "meshchat invite" makes a string to be sent to somebody, who takes it with
 "meshchat join STRING"; then both are contacts. What is said while somebody is away waits, sealed on your disk, until he
 is back.`,
-		Settings: s, Log: &s.Log, Default: "run", Unit: &program.Unit{Run: "run --plain"},
-		Commands: func(a *program.App) []*cobra.Command { return commands(a, s) },
+		Settings: s, Log: &s.Log, Unit: &program.Unit{Run: "run --plain"},
+		Default:  func(ctx context.Context, a *program.App) error { return run(ctx, a, s, false) },
+		Commands: func(a *program.App) []*cobra.Command { return append(commands(a, s), doctor.Command(a, &s.Node)) },
 	}
 }
 

@@ -67,8 +67,6 @@ type Program struct {
 	Default func(ctx context.Context, a *App) error
 	// Commands adds the program's own.
 	Commands func(*App) []*cobra.Command
-	// Default is the command that runs, with its flags' defaults, when none is named; empty: the help is shown.
-	Default string
 	// Unit is what systemd is to do; nil: the program has no service.
 	Unit *Unit
 }
@@ -174,10 +172,7 @@ func (a *App) root() (*cobra.Command, error) {
 		if c.Args == nil {
 			c.Args = cobra.NoArgs
 		}
-		if c.Parent() == root && c.Name() == p.Default {
-			root.RunE = c.RunE
-		}
-		if !c.Runnable() && (c != root || p.Default == "") {
+		if !c.Runnable() {
 			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 		}
 		c.Args = asUsage(c.Args)

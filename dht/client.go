@@ -209,7 +209,8 @@ func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registr
 }
 
 // run asks until the lookup is over, and returns when nobody is being asked. When half of the ways have ended, the others
-// have as long again: who names nodes that do not answer stalls his own way only.
+// have as long again; then those that have ended ask whom the others keep waiting, and a little later it is over: who names
+// nodes that do not answer stalls his own way only.
 func (s *search) run(ctx context.Context, l *kad.Lookup) {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
@@ -222,6 +223,7 @@ func (s *search) run(ctx context.Context, l *kad.Lookup) {
 	outcomes := make(chan outcome)
 	start := time.Now()
 	var late <-chan time.Time
+	freed := false
 	for !l.Done() {
 		if ended, of := l.Ended(); late == nil && ended > 0 && 2*ended >= of {
 			late = time.After(max(queryTimeout, time.Since(start)))
@@ -247,7 +249,11 @@ func (s *search) run(ctx context.Context, l *kad.Lookup) {
 			closer, has := s.heed(o.c, o.a)
 			l.Answered(o.c, closer, has)
 		case <-late:
-			return
+			if freed {
+				return
+			}
+			freed, late = true, time.After(reachTimeout)
+			l.Free()
 		case <-ctx.Done():
 			return
 		}

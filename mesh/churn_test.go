@@ -44,7 +44,7 @@ func hostileRelays(t *testing.T, wire *memory.Network, dir registry.Directory, k
 		n := &Node{Directory: dir, ListenAddrs: []multiaddr.Multiaddr{multiaddr.StringCast(fmt.Sprintf("/memory/%d", 100+i))}, Transports: []transport.Transport{wire.Transport()}}
 		n.Relay = &RelayConfig{Allow: func(peer identity.ID) bool {
 			n.goRun(func() {
-				time.Sleep(10 * time.Millisecond) // it has our answer
+				<-time.After(10 * time.Millisecond) // it has our answer
 				n.mu.Lock()
 				sessions := append([]*session.Session(nil), n.peers[peer]...)
 				n.mu.Unlock()

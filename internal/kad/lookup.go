@@ -26,9 +26,10 @@ type Rules struct {
 
 // A Lookup approaches a key by asking ever closer contacts. It goes several ways at once that have no node in common,
 // so that a node that lies leads astray one of them, and those that lie together as many as there are ways to them. A
-// node belongs to the way on which it was named first, so that those who name each other are on one way; but a way that
-// has no other left asks those that it named too and that nobody has asked: else who lies could name the honest, and behind
-// others that do not answer they would wait. On each way a network has at most [MaxGroup] nodes that count.
+// node belongs to the way on which it was named first, so that those who name each other are on one way. Those that it
+// leaves unasked when it ends, or when it takes too long ([Lookup.Free]), others ask on which they were named too: else who
+// lies could name the honest, and behind others that do not answer they would wait. On each way a network has at most
+// [MaxGroup] nodes that count.
 //
 // Whoever runs it asks those whom Next returns, and tells the outcome of each with Answered or Failed, until Done. It is
 // not safe for concurrent use.
@@ -58,6 +59,7 @@ type path struct {
 	asked      int
 	found      bool
 	over       bool
+	freed      bool // it may ask those of other ways
 }
 
 type state uint8
@@ -140,11 +142,8 @@ func (p *path) next() *candidate {
 	if p.over || p.asked == maxAsked {
 		return nil
 	}
-	c := p.closest(func(c *candidate) bool { return c.owner == p || c.path == p })
-	if c == nil && p.asking == 0 {
-		c = p.closest(func(*candidate) bool { return true })
-		p.over = c == nil
-	}
+	c := p.closest(func(c *candidate) bool { return c.owner == p || c.path == p || c.owner.over || p.freed })
+	p.over = c == nil && p.asking == 0
 	return c
 }
 
@@ -208,6 +207,14 @@ func (l *Lookup) Ended() (ended, of int) {
 		}
 	}
 	return ended, of
+}
+
+// Free lets the ways that have nobody left to ask those that were named on them and belong to others: whoever runs the
+// lookup calls it when the others take too long.
+func (l *Lookup) Free() {
+	for i := range l.paths {
+		l.paths[i].freed, l.paths[i].over = true, false
+	}
 }
 
 // Done reports whether the lookup is over: enough was found, or nobody is left to ask and nobody is being asked.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,7 +42,7 @@ func (d *DHT) begin() bool {
 	return !d.closed
 }
 
-// call asks the node, whose record is r if that is known.
+// call asks the node, whose record is r if that is known. When ctx ends meanwhile, that says nothing about the node.
 func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *query) (*answer, error) {
 	d.mu.Lock()
 	n := d.net
@@ -50,58 +51,104 @@ func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *q
 	}
 	d.stats.Queries++
 	d.mu.Unlock()
+	dial := d.cfg.Dial
+	if dial == nil {
+		dial = n.Dial
+	}
 	release := d.calling.add(id, r)
 	defer release()
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	asking, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	a, err := ask(ctx, n, id, q)
-	d.note(id, r, a, err)
+	a, met, err := ask(asking, dial, id, q)
+	if err == nil || ctx.Err() == nil {
+		d.note(id, r, met, a, err)
+	}
 	return a, err
 }
 
-func ask(ctx context.Context, n Network, id identity.ID, q *query) (*answer, error) {
-	conn, err := n.Dial(ctx, id.String()+":"+Service)
+// A meeting says where a node was met: what its conn tells, if that tells anything.
+type meeting interface {
+	PeerHost() (host netip.Addr, dialled bool)
+}
+
+func ask(ctx context.Context, dial func(context.Context, string) (net.Conn, error), id identity.ID, q *query) (a *answer, met meeting, err error) {
+	conn, err := dial(ctx, id.String()+":"+Service)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	met, _ = conn.(meeting)
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	b, err := encode(q)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err := conn.Write(b); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	a := new(answer)
-	return a, read(conn, a)
+	a = new(answer)
+	return a, met, read(conn, a)
 }
 
-// note has the table learn from the outcome of a query.
-func (d *DHT) note(id identity.ID, r *registry.Record, a *answer, err error) {
+// note has the table learn from the outcome of a query. Who answers comes into it only as one of the network in which it
+// was met: of where it is, its record is no more than its word.
+func (d *DHT) note(id identity.ID, r *registry.Record, met meeting, a *answer, err error) {
+	if err == nil && len(a.Self) > 0 {
+		if own, newest, err := d.parse(a.Self); err == nil && newest && own.ID == id && d.named(own, r) {
+			r = own
+		}
+	}
+	var host netip.Addr
+	var dialled bool
+	if met != nil {
+		host, dialled = met.PeerHost()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err != nil || a.Verdict == vBusy {
+	c, key := d.contact(r), kad.PeerKey(id)
+	if c != nil && met != nil && err == nil && !d.cfg.Private {
+		c = c.Met(host, dialled)
+	}
+	switch {
+	case err != nil:
 		d.stats.Failed++
-		if c := d.contact(r); c != nil {
-			d.table.Failed(c)
-			if len(d.lost) < maxLost {
-				d.lost[id] = c
-			}
+		if c != nil && d.table.Has(key) { // whom others only name may never have been there
+			d.lose(c)
 		}
-		return
-	}
-	d.stats.Answered++
-	delete(d.lost, id)
-	if own, newest, err := d.seen.parse(a.Self, d.cfg.Now()); err == nil && newest && own.ID == id {
-		r = own
-	}
-	if c := d.contact(r); c != nil {
-		d.table.Answered(c, d.cfg.Now())
+		d.table.Failed(&kad.Contact{ID: id, Key: key})
+	case a.Verdict == vBusy: // it is there, and says nothing else
+		d.stats.Busy++
+	default:
+		d.stats.Answered++
+		delete(d.lost, id)
+		if c != nil {
+			d.table.Answered(c, d.cfg.Now())
+		} else if r != nil && !r.Has(registry.CapDHTServer) { // it answers for the last time
+			d.table.Remove(key)
+		}
 	}
 }
 
-// contact makes a contact of a record that may be nil, or not a node's that answers queries. mu is held.
+// lose notes who did not answer, in the place of any of too many. mu is held.
+func (d *DHT) lose(c *kad.Contact) {
+	d.lost[c.ID] = c
+	for id := range d.lost {
+		if len(d.lost) <= maxLost {
+			return
+		}
+		if id != c.ID {
+			delete(d.lost, id)
+		}
+	}
+}
+
+// named reports whether r may be dialled when the node whose record is by names it: only who is in a private network
+// names others that are. by is nil for who was configured to be asked.
+func (d *DHT) named(r, by *registry.Record) bool {
+	return d.cfg.Private || by == nil || kad.Public(r.Addrs) || kad.Local(by.Addrs)
+}
+
+// contact makes a contact of a record that may be nil, or not a node's that answers queries.
 func (d *DHT) contact(r *registry.Record) *kad.Contact {
 	if r == nil || r.Check(d.cfg.Now()) != nil || r.ID == d.net.ID() {
 		return nil
@@ -150,10 +197,13 @@ func (d *DHT) reach(ctx context.Context) (any bool) {
 		d.reached = now
 	}
 	ask := make(map[identity.ID]*registry.Record)
-	for id, c := range d.lost {
+	for id, c := range d.lost { // who answers is taken out of it
+		if c.Record.Check(d.cfg.Now()) != nil {
+			delete(d.lost, id)
+			continue
+		}
 		ask[id] = c.Record
 	}
-	clear(d.lost) // who does not answer comes back into it
 	for _, id := range d.cfg.Bootstrap {
 		if _, ok := ask[id]; !ok && id != d.net.ID() && !d.table.Has(kad.PeerKey(id)) {
 			ask[id] = nil
@@ -181,6 +231,7 @@ func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registr
 		return nil, net.ErrClosed
 	}
 	defer d.wg.Done()
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	defer context.AfterFunc(d.ctx, cancel)()
@@ -192,10 +243,13 @@ func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registr
 	d.stats.Lookups++
 	d.table.Looked(target, d.cfg.Now())
 	s.keep(d.net.ID(), d.own(target))
+	if c := d.table.Closest(target, 1); len(c) == 1 && c[0].Key == target {
+		s.keep(d.net.ID(), []*registry.Record{c[0].Record})
+	}
 	d.mu.Unlock()
 	s.run(ctx, l)
 	st := l.Stats()
-	res := &Result{Hops: st.Hops, Asked: st.Asked, Answered: st.Answered, Failed: st.Failed, Without: st.Without, Latency: time.Since(start), closest: l.Closest(kad.K)}
+	res := &Result{Hops: st.Hops, Asked: st.Asked, Answered: st.Answered, Failed: st.Failed, Without: st.Without, Latency: time.Since(start), closest: l.Closest(2 * kad.K)}
 	for _, r := range s.newest {
 		res.Records = append(res.Records, r)
 	}
@@ -208,15 +262,14 @@ func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registr
 	switch {
 	case len(res.Records) > 0:
 		return res, nil
-	case context.Cause(ctx) != nil && d.ctx.Err() != nil:
+	case d.ctx.Err() != nil:
 		return res, net.ErrClosed
-	case ctx.Err() != nil:
-		return res, ctx.Err()
 	}
-	return res, nil
+	return res, caller.Err() // when only we ran out of time, those who answered count
 }
 
-// run asks until the lookup is over, and returns when nobody is being asked.
+// run asks until the lookup is over, and returns when nobody is being asked. When half of the ways have ended, the others
+// have as long again: who names nodes that do not answer stalls his own way only.
 func (s *search) run(ctx context.Context, l *kad.Lookup) {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
@@ -227,7 +280,12 @@ func (s *search) run(ctx context.Context, l *kad.Lookup) {
 		a *answer
 	}
 	outcomes := make(chan outcome)
+	start := time.Now()
+	var late <-chan time.Time
 	for !l.Done() {
+		if ended, of := l.Ended(); late == nil && ended > 0 && 2*ended >= of {
+			late = time.After(max(queryTimeout, time.Since(start)))
+		}
 		for _, c := range l.Next() {
 			asking.Go(func() { // ends with ctx
 				a, err := s.d.call(ctx, c.ID, c.Record, &query{Op: opFind, Key: s.target[:]})
@@ -246,8 +304,10 @@ func (s *search) run(ctx context.Context, l *kad.Lookup) {
 				l.Failed(o.c)
 				continue
 			}
-			closer, has := s.heed(o.c.ID, o.a)
+			closer, has := s.heed(o.c, o.a)
 			l.Answered(o.c, closer, has)
+		case <-late:
+			return
 		case <-ctx.Done():
 			return
 		}
@@ -255,24 +315,24 @@ func (s *search) run(ctx context.Context, l *kad.Lookup) {
 }
 
 // heed takes in an answer. What in it is no record, or has expired, counts as not there.
-func (s *search) heed(from identity.ID, a *answer) (closer []*kad.Contact, has bool) {
+func (s *search) heed(from *kad.Contact, a *answer) (closer []*kad.Contact, has bool) {
 	d := s.d
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	var records []*registry.Record
 	for i, b := range slices.Concat(a.Records, a.Closer) {
-		r, newest, err := d.seen.parse(b, d.cfg.Now())
+		r, newest, err := d.parse(b)
 		if err != nil || r.Check(d.cfg.Now()) != nil {
 			continue
 		}
 		if i >= len(a.Records) {
-			if c := d.contact(r); c != nil && newest {
+			if c := d.contact(r); c != nil && newest && d.named(r, from.Record) {
 				closer = append(closer, c)
 			}
 		}
 		records = append(records, r)
 	}
-	return closer, s.keep(from, records)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return closer, s.keep(from.ID, records)
 }
 
 // keep notes those of the records that are looked for, and reports whether there are any. d.mu is held.
@@ -285,8 +345,8 @@ func (s *search) keep(from identity.ID, records []*registry.Record) (has bool) {
 			continue
 		}
 		s.answers[from] = append(s.answers[from], r)
-		if newest := s.d.seen.get(r.ID); newest != nil && newest.Newer(r) && newest.Check(s.d.cfg.Now()) == nil {
-			if !s.wanted(newest) {
+		if newest := s.d.newest(r.ID); newest != nil && newest.Newer(r) {
+			if newest.Check(s.d.cfg.Now()) != nil || !s.wanted(newest) {
 				continue
 			}
 			r = newest // which whoever answered may not know yet
@@ -351,16 +411,53 @@ func (d *DHT) Lookup(ctx context.Context, id identity.ID) (*registry.Record, err
 		}
 		return r.Clone(), nil
 	}
-	res, err := d.Find(ctx, id)
-	switch {
-	case err != nil:
+	r, err := d.lookup(ctx, id)
+	if err != nil {
 		return fail(err)
-	case len(res.Records) > 0:
-		return res.Records[0].Clone(), nil
-	case res.Asked > 0 && res.Answered == 0:
-		return fail(fmt.Errorf("%w: %w", registry.ErrNotFound, errAlone))
 	}
-	return fail(registry.ErrNotFound)
+	return r.Clone(), nil
+}
+
+// lookup is Lookup, unless a query of ours that began meanwhile waits for it: for a conn to the same peer, which whoever
+// asked for the lookup is about to dial. The lookup may wait for that query in turn, by way of another lookup, so after a
+// little patience it ends with the record by which the query asks.
+func (d *DHT) lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
+	asked, stop := d.calling.await(id)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type outcome struct {
+		res *Result
+		err error
+	}
+	ended := make(chan outcome, 1)
+	go func() { // ends with ctx
+		res, err := d.Find(ctx, id)
+		ended <- outcome{res, err}
+	}()
+	var r *registry.Record
+	var late <-chan time.Time
+	for {
+		select {
+		case o := <-ended:
+			switch {
+			case o.err != nil:
+				return nil, o.err
+			case len(o.res.Records) > 0:
+				return o.res.Records[0], nil
+			case o.res.Asked > 0 && o.res.Answered == 0:
+				return nil, fmt.Errorf("%w: %w", registry.ErrNotFound, errAlone)
+			}
+			return nil, registry.ErrNotFound
+		case r = <-asked:
+			late = time.After(circlePatience)
+		case <-late:
+			if r == nil { // it is asked by an address that the mesh knows
+				return nil, registry.ErrNotFound
+			}
+			return r, nil
+		}
+	}
 }
 
 // Find is Lookup for who wants to know what it took. Records has one at most.
@@ -368,12 +465,33 @@ func (d *DHT) Find(ctx context.Context, id identity.ID) (*Result, error) {
 	if err := d.started(ctx); err != nil {
 		return nil, err
 	}
-	return d.find(ctx, kad.PeerKey(id), func(r *registry.Record) bool { return r.ID == id }, kad.Rules{Enough: enough})
+	res, err := d.find(ctx, kad.PeerKey(id), func(r *registry.Record) bool { return r.ID == id }, kad.Rules{Enough: enough})
+	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, r := range res.Records {
+			d.sought.add(r)
+		}
+	}
+	return res, err
 }
 
-// Providers returns records of peers that announce the capability, of one network at most two by each node's answer; in
-// all some twenty of the newest by each of the nodes that keep them.
-func (d *DHT) Providers(ctx context.Context, capability string) (*Result, error) {
+// Providers implements [registry.Finder]. The records are of one network at most two by each node's answer; in all some
+// twenty by each of the nodes that keep them.
+func (d *DHT) Providers(ctx context.Context, capability string) ([]*registry.Record, error) {
+	res, err := d.FindProviders(ctx, capability)
+	if err != nil {
+		return nil, &registry.RecordError{Op: "list", Err: err}
+	}
+	out := make([]*registry.Record, len(res.Records))
+	for i, r := range res.Records {
+		out[i] = r.Clone()
+	}
+	return out, nil
+}
+
+// FindProviders is Providers for who wants to know what it took.
+func (d *DHT) FindProviders(ctx context.Context, capability string) (*Result, error) {
 	if err := d.started(ctx); err != nil {
 		return nil, err
 	}
@@ -394,9 +512,12 @@ func (d *DHT) Publish(ctx context.Context, r *registry.Record) error {
 	}
 	mine := r.Clone()
 	d.mu.Lock()
-	newest := d.seen.add(mine)
-	if newest && mine.ID == d.net.ID() {
-		d.self = mine
+	newest := d.learn(mine)
+	if newest {
+		d.sought.add(mine)
+		if mine.ID == d.net.ID() {
+			d.self = mine
+		}
 	}
 	d.mu.Unlock()
 	if !newest {
@@ -413,7 +534,8 @@ func (d *DHT) Publish(ctx context.Context, r *registry.Record) error {
 	return nil
 }
 
-// put stores r under the key with the nodes that are closest to it, of which this one may be one.
+// put stores r under the key with the nodes that are closest to it, of which this one may be one, and for each that is too
+// busy with another.
 func (d *DHT) put(ctx context.Context, r *registry.Record, under kad.Key) error {
 	res, err := d.find(ctx, under, nil, kad.Rules{})
 	if err != nil {
@@ -427,28 +549,38 @@ func (d *DHT) put(ctx context.Context, r *registry.Record, under kad.Key) error 
 		asking   sync.WaitGroup
 		mu       sync.Mutex
 		stored   int
+		busy     int
 		rollback error
 	)
 	if d.keep(r, under, d.net.ID()) == vOK {
 		stored++
 	}
 	q := query{Op: opStore, Key: under[:], Record: r.Marshal()}
-	for _, c := range res.closest {
-		asking.Go(func() { // ends within queryTimeout
-			q := q
-			a, err := d.call(ctx, c.ID, c.Record, &q)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err != nil:
-			case a.Verdict == vOK:
-				stored++
-			case a.Verdict == vRollback:
-				rollback = errors.Join(rollback, d.newer(a, r))
-			}
-		})
+	for next, n := res.closest, kad.K; n > 0 && len(next) > 0; n, busy = busy, 0 {
+		batch := next[:min(n, len(next))]
+		next = next[len(batch):]
+		for _, c := range batch {
+			asking.Go(func() { // ends within queryTimeout
+				q := q
+				a, err := d.call(ctx, c.ID, c.Record, &q)
+				if err != nil {
+					return
+				}
+				newer := a.Verdict == vRollback && d.newer(a, r)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case a.Verdict == vOK:
+					stored++
+				case a.Verdict == vBusy:
+					busy++
+				case newer:
+					rollback = registry.ErrRollback
+				}
+			})
+		}
+		asking.Wait()
 	}
-	asking.Wait()
 	switch {
 	case rollback != nil:
 		return rollback
@@ -460,14 +592,10 @@ func (d *DHT) put(ctx context.Context, r *registry.Record, under kad.Key) error 
 	return errAlone
 }
 
-// newer returns an error when the answer brings a record that is newer than r: who only says so is not believed.
-func (d *DHT) newer(a *answer, r *registry.Record) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, b := range a.Records {
-		if n, _, err := d.seen.parse(b, d.cfg.Now()); err == nil && n.ID == r.ID && n.Newer(r) {
-			return registry.ErrRollback
-		}
-	}
-	return nil
+// newer reports whether the answer brings a record that is newer than r: who only says so is not believed.
+func (d *DHT) newer(a *answer, r *registry.Record) bool {
+	return slices.ContainsFunc(a.Records, func(b []byte) bool {
+		n, _, err := d.parse(b)
+		return err == nil && n.ID == r.ID && n.Newer(r)
+	})
 }

@@ -1,8 +1,9 @@
 // Package dht finds records without any server: nodes keep them for one another, each those whose keys are closest to
 // its own, in the way of Kademlia.
 //
-//	d := dht.New(dht.Config{Bootstrap: ids})
-//	node := &mesh.Node{Directory: d, Bootstrap: addrs, ListenAddrs: listen}
+//	node := &mesh.Node{Bootstrap: addrs, ListenAddrs: listen}
+//	d := dht.New(dht.Config{Bootstrap: ids, Dial: (&mesh.Dialer{Node: node, FastOpen: true}).Dial})
+//	node.Directory = d
 //	if err := d.Start(node); err != nil {
 //		return err
 //	}
@@ -14,7 +15,8 @@
 //     name a node that does not exist. A record older than one that was seen is not returned, and a revocation is final.
 //   - A lookup goes eight ways that have no node in common, so that nodes that lie have to be on all of them.
 //   - From few networks nobody fills a node's table, a lookup, or the set of nodes that keep a record.
-//   - What strangers can make a node keep and do is bounded: records, queries, memory, time.
+//   - What strangers can make a node keep and do is bounded: records, queries, memory, time. Who is not in a private
+//     network itself makes it dial no private address.
 //
 // It does not hide: who keeps a record, or is on the way to it, learns who looks for whom. Simulations of 10,000 nodes,
 // with liars among them, are in docs/DHT.md.
@@ -24,6 +26,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,7 +52,9 @@ const (
 	maxLost      = 64
 	reachAfter   = 5 * time.Second
 	reachTimeout = 2 * time.Second
-	// maxSeen bounds the records that a node remembers to have seen.
+	// circlePatience is how long a lookup goes on when a query waits for it; see lookup.
+	circlePatience = 100 * time.Millisecond
+	// maxSeen bounds the records that a node remembers to have seen, and those that it has looked for.
 	maxSeen = 4096
 	// maxRepublished bounds the records of others that a node publishes again each minute.
 	maxRepublished = 4
@@ -71,6 +76,9 @@ type Network interface {
 type Config struct {
 	// Bootstrap are nodes to ask first. The Network must know how to reach them.
 	Bootstrap []identity.ID
+	// Dial is how others are asked; nil means the Network's. That of a mesh.Dialer with FastOpen saves a round trip
+	// each time.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Client makes the node ask, and not answer.
 	Client bool
 	// Saved is a file in which the nodes that are known are kept across restarts; "" keeps none.
@@ -80,7 +88,8 @@ type Config struct {
 	// Rate is how many queries a second are answered for one peer; 0 means DefaultRate, 50.
 	Rate int
 	// Private tells that all nodes are of one network to which nobody else has the key: addresses of private
-	// networks then count one by one, and not as one network, as in one office they all are.
+	// networks then count one by one, and not as one network, as in one office they all are; and whoever names a node
+	// may name one at such an address.
 	Private bool
 	// Now is the clock. nil means time.Now.
 	Now func() time.Time
@@ -88,7 +97,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// A DHT is a [registry.Directory]. Make one with [New].
+// A DHT is a [registry.Finder]. Make one with [New].
 type DHT struct {
 	cfg Config
 	log *slog.Logger
@@ -100,6 +109,7 @@ type DHT struct {
 
 	limits  limits
 	calling calling
+	check   func([]byte) (*registry.Record, error) // registry.Parse, which takes long: not with mu held
 
 	mu       sync.Mutex // guards all below
 	net      Network
@@ -110,7 +120,7 @@ type DHT struct {
 	table    *kad.Table
 	store    *kad.Store
 	seen     *recent                      // the newest record seen of each peer
-	brought  map[identity.ID]time.Time    // when each record in store came last
+	sought   *recent                      // likewise, of those looked for: no stranger pushes any out
 	checking map[identity.ID]struct{}     // askers that are being asked back
 	lost     map[identity.ID]*kad.Contact // who did not answer
 	reached  time.Time                    // when they were asked again last
@@ -122,13 +132,15 @@ type Stats struct {
 	Contacts, Records                  int
 	Lookups, Queries, Answered, Failed uint64
 	Served, Refused                    uint64
+	// Busy is how many queries others were too busy for.
+	Busy uint64
 }
 
 // New returns a DHT that asks nobody before Start. It only stores the Config: node and directory need each other.
 func New(cfg Config) *DHT {
 	d := &DHT{
-		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), seen: newRecent(maxSeen),
-		brought: make(map[identity.ID]time.Time), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*kad.Contact),
+		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), check: registry.Parse,
+		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*kad.Contact),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -227,6 +239,47 @@ func (d *DHT) Stats() Stats {
 	}
 	s.Records = d.store.Len()
 	return s
+}
+
+// parse returns the record that b is, and whether it is no older than the newest of its peer. One that is from the future
+// is not remembered: it would take the place of what comes until then.
+func (d *DHT) parse(b []byte) (r *registry.Record, newest bool, err error) {
+	hash := sha256.Sum256(b)
+	d.mu.Lock()
+	r = d.seen.known(hash)
+	d.mu.Unlock()
+	if r == nil {
+		if r, err = d.check(b); err != nil {
+			return nil, false, err
+		}
+	}
+	if errors.Is(r.Check(d.cfg.Now()), registry.ErrFuture) {
+		return r, false, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return r, d.learn(r), nil
+}
+
+// learn remembers r, and reports whether it is no older than what is known of its peer. mu is held.
+func (d *DHT) learn(r *registry.Record) (newest bool) {
+	newest = d.seen.add(r)
+	if old := d.sought.get(r.ID); old != nil && old.Newer(r) {
+		newest = false
+	}
+	if newest && r.Revoked && d.table != nil {
+		d.table.Remove(kad.PeerKey(r.ID))
+	}
+	return newest
+}
+
+// newest returns the newest record of the peer that is remembered, or nil. mu is held.
+func (d *DHT) newest(id identity.ID) *registry.Record {
+	r := d.seen.get(id)
+	if s := d.sought.get(id); s != nil && s.Newer(r) {
+		return s
+	}
+	return r
 }
 
 func randomKey() (k kad.Key) {

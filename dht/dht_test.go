@@ -95,7 +95,7 @@ func TestProviders(t *testing.T) {
 		}
 		want[n.ID()] = true
 	}
-	res, err := nodes[4].Providers(t.Context(), registry.CapRelay)
+	res, err := nodes[4].FindProviders(t.Context(), registry.CapRelay)
 	if err != nil || len(res.Records) != 3 {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -104,7 +104,7 @@ func TestProviders(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 	}
-	if res, err := nodes[4].Providers(t.Context(), "nothing"); err != nil || len(res.Records) != 0 {
+	if res, err := nodes[4].FindProviders(t.Context(), "nothing"); err != nil || len(res.Records) != 0 {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
@@ -171,7 +171,7 @@ func TestClosed(t *testing.T) {
 		}
 	}
 	_, err := n.Lookup(t.Context(), nodes[0].ID())
-	_, err2 := n.Providers(t.Context(), registry.CapRelay)
+	_, err2 := n.FindProviders(t.Context(), registry.CapRelay)
 	for _, err := range []error{err, err2, n.Publish(t.Context(), n.record(t)), n.Start(n), New(Config{}).closedStart(n)} {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("after Close: %v", err)
@@ -213,7 +213,9 @@ func TestAlone(t *testing.T) {
 }
 
 // upkeep asks those who were silent for long, drops those who do not answer, and publishes again what nobody brought.
-func TestUpkeep(t *testing.T) {
+func TestUpkeep(t *testing.T) { synctest.Test(t, testUpkeep) }
+
+func testUpkeep(t *testing.T) {
 	clock := registrytest.NewClock()
 	f := newFabric(clock.Now)
 	nodes := f.cluster(t, 4)
@@ -223,6 +225,7 @@ func TestUpkeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	late := f.node(t, Config{Bootstrap: []identity.ID{nodes[0].ID()}})
+	synctest.Wait() // until it has been asked back
 	if late.Stats().Records > 5 {
 		t.Fatalf("%+v", late.Stats())
 	}

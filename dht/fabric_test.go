@@ -43,6 +43,8 @@ type fnode struct {
 	mu     sync.Mutex
 	accept chan net.Conn // nil: does not listen
 	down   bool
+	hangs  bool                // who dials it waits for as long as it wants to
+	dialed map[identity.ID]int // by this node
 }
 
 type pipeConn struct {
@@ -73,6 +75,12 @@ func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if _, err := n.Lookup(ctx, id); err != nil && !known {
 		return nil, fmt.Errorf("no route: %w", err)
 	}
+	n.mu.Lock()
+	if n.dialed == nil {
+		n.dialed = make(map[identity.ID]int)
+	}
+	n.dialed[id]++
+	n.mu.Unlock()
 	n.f.mu.Lock()
 	to, split := n.f.nodes[id], n.f.split
 	n.f.mu.Unlock()
@@ -80,8 +88,12 @@ func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, errDown
 	}
 	to.mu.Lock()
-	accept, down := to.accept, to.down
+	accept, down, hangs := to.accept, to.down, to.hangs
 	to.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if accept == nil || down {
 		return nil, errDown
 	}
@@ -176,6 +188,12 @@ func (n *fnode) publishSelf(t testing.TB) {
 	if err := n.Publish(t.Context(), n.record(t)); err != nil {
 		t.Fatalf("publishing a node's own record: %v", err)
 	}
+}
+
+func (n *fnode) dials(id identity.ID) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dialed[id]
 }
 
 func (n *fnode) set(down bool) {

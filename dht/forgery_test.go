@@ -113,7 +113,7 @@ func TestForgeries(t *testing.T) {
 			continue
 		}
 		s := &search{d: n.DHT, target: key, wanted: func(r *registry.Record) bool { return r.ID == k.ID() }, newest: map[identity.ID]*registry.Record{}, answers: map[identity.ID][]*registry.Record{}}
-		s.heed(other.ID(), &answer{Records: [][]byte{b}, Closer: [][]byte{b}})
+		s.heed(&kad.Contact{ID: other.ID(), Record: current}, &answer{Records: [][]byte{b}, Closer: [][]byte{b}})
 		for _, r := range s.newest {
 			if !r.Equal(current) {
 				accepted++

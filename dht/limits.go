@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// DefaultRate is how many queries a second are answered for one peer, and a quarter of how many at once.
+	// DefaultRate is how many queries a second are answered for one peer, and a quarter of how many at once. As many
+	// more are told that it is too much, and what goes beyond that is cut off.
 	DefaultRate = 50
 	// maxPeers bounds the peers whose queries are counted.
 	maxPeers = 4096
@@ -24,41 +25,48 @@ type limits struct {
 	peers map[identity.ID]*allowance
 }
 
-// An allowance is what a peer may still ask: a token bucket.
+// An allowance is what a peer may still ask: token buckets, of what is answered and of what is answered with vBusy.
 type allowance struct {
-	tokens float64
-	at     time.Time
-	busy   int
+	tokens, refusals float64
+	at               time.Time
+	busy             int
 }
 
-// enter counts a query of the peer's, and reports whether it is to be answered; then leave must follow.
-func (l *limits) enter(id identity.ID, now time.Time) bool {
+// enter counts a query of the peer's, and returns whether it is to be answered as asked or with vBusy, and then leave must
+// follow; not ok is not at all.
+func (l *limits) enter(id identity.ID, now time.Time) (v verdict, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.peers[id]
 	if p == nil {
 		if len(l.peers) >= maxPeers && !l.forget(now) {
-			return false
+			return vBusy, false
 		}
 		if l.peers == nil {
 			l.peers = make(map[identity.ID]*allowance)
 		}
-		p = &allowance{tokens: 4 * l.rate, at: now}
+		p = &allowance{tokens: 4 * l.rate, refusals: 4 * l.rate, at: now}
 		l.peers[id] = p
 	}
 	p.fill(now, l.rate)
-	if p.tokens < 1 || p.busy == maxServedOf || l.busy == maxServed {
-		return false
+	switch {
+	case p.tokens >= 1 && p.busy < maxServedOf && l.busy < maxServed:
+		p.tokens--
+	case p.refusals >= 1 && p.busy < 2*maxServedOf && l.busy < 2*maxServed:
+		p.refusals--
+		v = vBusy
+	default:
+		return vBusy, false
 	}
-	p.tokens--
 	p.busy++
 	l.busy++
-	return true
+	return v, true
 }
 
 func (p *allowance) fill(now time.Time, rate float64) {
 	if d := now.Sub(p.at).Seconds(); d > 0 {
 		p.tokens = min(4*rate, p.tokens+rate*d)
+		p.refusals = min(4*rate, p.refusals+rate*d)
 	}
 	p.at = now
 }
@@ -70,22 +78,32 @@ func (l *limits) leave(id identity.ID) {
 	l.peers[id].busy--
 }
 
-// forget drops those who have asked nothing for as long as it takes to have the full allowance again, and reports
-// whether there were any.
-func (l *limits) forget(now time.Time) (any bool) {
+// forget drops those who have asked nothing for as long as it takes to have the full allowance again, or else the one who
+// is closest to that: however many strangers there are, they keep no newcomer out. It reports whether there were any.
+func (l *limits) forget(now time.Time) bool {
+	var fullest identity.ID
+	n, most := len(l.peers), -1.0
 	for id, p := range l.peers {
-		if p.fill(now, l.rate); p.busy == 0 && p.tokens == 4*l.rate {
+		if p.fill(now, l.rate); p.busy > 0 {
+			continue
+		}
+		if left := p.tokens + p.refusals; left == 8*l.rate {
 			delete(l.peers, id)
-			any = true
+		} else if left > most {
+			fullest, most = id, left
 		}
 	}
-	return any
+	if len(l.peers) == n && most >= 0 {
+		delete(l.peers, fullest)
+	}
+	return len(l.peers) < n
 }
 
 // calling holds the nodes that are being asked, with the records that say where they are.
 type calling struct {
-	mu    sync.Mutex
-	nodes map[identity.ID]*called
+	mu     sync.Mutex
+	nodes  map[identity.ID]*called
+	awaits map[chan *registry.Record]identity.ID
 }
 
 type called struct {
@@ -109,12 +127,39 @@ func (c *calling) add(id identity.ID, r *registry.Record) (release func()) {
 	if r != nil && r.Newer(n.record) {
 		n.record = r
 	}
+	for waiter, of := range c.awaits {
+		if of == id {
+			select {
+			case waiter <- n.record:
+			default: // it has one already
+			}
+		}
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if n.n--; n.n == 0 {
 			delete(c.nodes, id)
 		}
+	}
+}
+
+// await returns what gets the record by which id is asked, nil for none, once it is, until stop is called.
+func (c *calling) await(id identity.ID) (r <-chan *registry.Record, stop func()) {
+	asked := make(chan *registry.Record, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.awaits == nil {
+		c.awaits = make(map[chan *registry.Record]identity.ID)
+	}
+	c.awaits[asked] = id
+	if n := c.nodes[id]; n != nil {
+		asked <- n.record
+	}
+	return asked, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.awaits, asked)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/internal/kad"
-	"github.com/splitmesh/splitmesh/registry"
 )
 
 // maxPings bounds the contacts that are asked each minute whether they live.
@@ -95,10 +94,11 @@ func (d *DHT) upkeep() {
 	now := d.cfg.Now()
 	d.mu.Lock()
 	d.store.Expire(now)
+	d.table.Expire(now)
 	due := d.table.Questionable(now, maxPings)
 	alone := d.table.Len() == 0
 	target, stale := d.table.Refresh(now, refreshAfter, randomKey())
-	again := d.neglected(now)
+	again := d.store.Neglected(now, republishAfter, maxRepublished)
 	selfDue := now.Sub(d.selfPut) >= republishAfter
 	d.mu.Unlock()
 	d.ping(due)
@@ -113,23 +113,4 @@ func (d *DHT) upkeep() {
 	for _, r := range again {
 		_ = d.put(d.ctx, r, kad.PeerKey(r.ID))
 	}
-}
-
-// neglected returns some records that nobody has brought for long. mu is held.
-func (d *DHT) neglected(now time.Time) (again []*registry.Record) {
-	records := d.store.Records(now)
-	kept := make(map[[32]byte]struct{}, len(records))
-	for _, r := range records {
-		kept[r.ID] = struct{}{}
-		if now.Sub(d.brought[r.ID]) >= republishAfter && len(again) < maxRepublished {
-			d.brought[r.ID] = now
-			again = append(again, r)
-		}
-	}
-	for id := range d.brought {
-		if _, ok := kept[id]; !ok {
-			delete(d.brought, id)
-		}
-	}
-	return again
 }

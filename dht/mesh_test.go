@@ -18,6 +18,7 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // A real node, on real sockets, whose directory is a DHT.
@@ -29,6 +30,11 @@ type realNode struct {
 // newNode makes the i-th node, in a /24 of its own, that knows the address of one other.
 func newNode(t testing.TB, i int, by *realNode) *realNode {
 	t.Helper()
+	return changedNode(t, i, by, func(*mesh.Node) {})
+}
+
+func changedNode(t testing.TB, i int, by *realNode, change func(*mesh.Node)) *realNode {
+	t.Helper()
 	var cfg dht.Config
 	n := &mesh.Node{Capabilities: []string{registry.CapDHTServer}}
 	listen, err := multiaddr.NewMultiaddr(fmt.Sprintf("/ip4/127.1.%d.1/tcp/0/ws", i))
@@ -39,6 +45,9 @@ func newNode(t testing.TB, i int, by *realNode) *realNode {
 	if by != nil {
 		cfg.Bootstrap, n.Bootstrap = []identity.ID{by.ID()}, by.Addrs()
 	}
+	cfg.Dial = (&mesh.Dialer{Node: n, FastOpen: true}).Dial
+	change(n)
+	cfg.Client = len(n.ListenAddrs) == 0
 	r := &realNode{n, dht.New(cfg)}
 	n.Directory = r.dht
 	if err := n.Start(t.Context()); err != nil {
@@ -217,4 +226,48 @@ func TestFloodedNodes(t *testing.T) {
 		float64(flooded)/float64(quiet), quiet, flooded, float64(sent.Load()-s0)/took, float64(answered.Load()-a0)/took)
 	cancel()
 	flooding.Wait()
+}
+
+// A node that knows one other of a DHT, which is no relay, finds relays there, is reserved at them, and another such node
+// reaches it over them.
+func TestRelaysOfTheDHT(t *testing.T) {
+	first := newNode(t, 0, nil)
+	defer first.close()
+	for i := 1; i <= 4; i++ {
+		r := realRelay(t, i, first)
+		defer r.close()
+		r.findable(t, first)
+	}
+	hidden := hiddenNode(t, first)
+	defer hidden.close()
+	hidden.echo(t)
+	if err := hidden.WaitReserved(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	hidden.findable(t, first)
+	other := hiddenNode(t, first)
+	defer other.close()
+	for { // the record may be one of before the last reservation
+		d := &mesh.Dialer{Node: other.Node, RelayedOnly: true, Split: splitter.Policy{MinPaths: 2, FailFast: true}}
+		c, err := d.Dial(t.Context(), hidden.ID().String()+":echo")
+		if err == nil {
+			c.Close()
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// realRelay is newNode of one that relays.
+func realRelay(t testing.TB, i int, by *realNode) *realNode {
+	t.Helper()
+	return changedNode(t, i, by, func(n *mesh.Node) { n.Relay = &mesh.RelayConfig{} })
+}
+
+// hiddenNode is one that listens nowhere.
+func hiddenNode(t testing.TB, by *realNode) *realNode {
+	t.Helper()
+	return changedNode(t, 0, by, func(n *mesh.Node) { n.ListenAddrs, n.Capabilities = nil, nil })
 }

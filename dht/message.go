@@ -16,8 +16,12 @@ import (
 // A message is its length, 4 bytes big-endian, and CBOR in the core deterministic form of RFC 8949 §4.2.1: a query one
 // way, an answer back.
 
-// maxMessage bounds a message: an answer is cut to what fits.
-const maxMessage = 64 << 10
+const (
+	// maxMessage bounds a message: an answer is cut to what fits.
+	maxMessage = 64 << 10
+	// maxQuery bounds a query, which has two records at most.
+	maxQuery = 2*registry.MaxSize + 256
+)
 
 // An op says what is asked.
 type op uint8
@@ -105,8 +109,12 @@ func read(r io.Reader, m any) error {
 		return err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n > maxMessage {
-		return fmt.Errorf("%w: %d bytes, and at most %d are allowed", errMessage, n, maxMessage)
+	most := uint32(maxMessage)
+	if _, ok := m.(*query); ok {
+		most = maxQuery
+	}
+	if n > most {
+		return fmt.Errorf("%w: %d bytes, and at most %d are allowed", errMessage, n, most)
 	}
 	var b bytes.Buffer // grows with what comes, not with what is announced
 	if _, err := io.CopyN(&b, r, int64(n)); err != nil {

@@ -40,6 +40,7 @@ func TestMessages(t *testing.T) {
 	}
 	good := encoded(t, &query{Op: opFind, Key: key})
 	for name, b := range map[string][]byte{
+		"long, a query":  encoded(t, &query{Op: opFind, Key: key, Self: make([]byte, maxQuery)}),
 		"too long":       binary.BigEndian.AppendUint32(nil, maxMessage+1),
 		"no CBOR":        {0, 0, 0, 1, 0xff},
 		"other types":    {0, 0, 0, 3, 0xa1, 0x01, 0x60},
@@ -49,7 +50,7 @@ func TestMessages(t *testing.T) {
 	} {
 		var q query
 		if err := read(bytes.NewReader(b), &q); err == nil && q.check() == nil {
-			t.Errorf("%s: %+v", name, q)
+			t.Errorf("%s: operation %d", name, q.Op)
 		}
 	}
 	for n := range good {
@@ -244,92 +245,128 @@ func TestHostileQueries(t *testing.T) {
 		t.Errorf("who only asks keeps a record: verdict %d", v)
 	}
 	// And garbage on the wire ends the conn.
-	for _, b := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x01\xa0", "\xff\xff\xff\xff"} {
+	for _, b := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x40\x00", "\x00\x00\x00\x01\xa0", "\xff\xff\xff\xff"} {
 		here, there := net.Pipe()
 		go func() {
 			here.Write([]byte(b))
 			here.Close()
 		}()
-		if err := n.answer(there, stranger); err == nil {
+		if err := n.answer(there, stranger, vOK); err == nil {
 			t.Errorf("%q was answered", b)
 		}
 		there.Close()
 	}
 }
 
-// Who asks more often than it may is cut off, and nobody else.
+// Who asks more often than it may is told so, who asks far more often is cut off, and nobody else.
 func TestFlood(t *testing.T) {
 	l := limits{rate: 10}
 	now := time.Now()
 	flooder, other := registrytest.Key(t).ID(), registrytest.Key(t).ID()
-	answered := 0
+	enter := func(id identity.ID) string {
+		switch v, ok := l.enter(id, now); {
+		case !ok:
+			return "cut off"
+		case v == vBusy:
+			return "busy"
+		}
+		return "answered"
+	}
+	got := make(map[string]int)
 	for range 1000 {
-		if l.enter(flooder, now) {
-			answered++
+		r := enter(flooder)
+		if got[r]++; r != "cut off" {
 			l.leave(flooder)
 		}
 	}
-	if answered != 40 || !l.enter(other, now) {
-		t.Errorf("%d answered", answered)
+	if got["answered"] != 40 || got["busy"] != 40 || enter(other) != "answered" {
+		t.Errorf("%v", got)
 	}
 	l.leave(other)
-	if now = now.Add(time.Second); !l.enter(flooder, now) {
+	if now = now.Add(time.Second); enter(flooder) != "answered" {
 		t.Error("cut off for good")
 	}
 	l.leave(flooder)
-	// However many ask, the count of them is bounded, and those who rest are forgotten.
-	refused := 0
+	// However many ask, the count of them is bounded, newcomers are let in, and those who rest are forgotten.
 	for range maxPeers + 100 {
 		id := registrytest.Key(t).ID()
-		if l.enter(id, now) {
-			l.leave(id)
-		} else {
-			refused++
+		if enter(id) != "answered" {
+			t.Fatal("a newcomer is kept out")
 		}
+		l.leave(id)
 	}
-	if len(l.peers) > maxPeers || refused == 0 {
-		t.Errorf("%d peers are counted, %d refused", len(l.peers), refused)
+	if len(l.peers) > maxPeers || l.peers[flooder] == nil {
+		t.Errorf("%d peers are counted, or the flooder has a new allowance", len(l.peers))
 	}
-	if !l.enter(registrytest.Key(t).ID(), now.Add(time.Minute)) || len(l.peers) != 1 {
+	if now = now.Add(time.Minute); enter(registrytest.Key(t).ID()) != "answered" || len(l.peers) != 1 {
 		t.Errorf("%d peers are counted a minute later", len(l.peers))
 	}
-	// Nor does one have more than so many answered at once.
+	// Nor does one have more than so many answered at once, nor do all.
 	l = limits{rate: 1e6}
-	for range maxServedOf {
-		if !l.enter(flooder, now) {
-			t.Fatal("refused too early")
+	for i := range 2*maxServedOf + 1 {
+		if want := []string{"answered", "busy", "cut off"}[i/maxServedOf]; enter(flooder) != want {
+			t.Fatalf("the %dth at once is not %s", i, want)
 		}
 	}
-	if l.enter(flooder, now) || !l.enter(other, now) {
+	if enter(other) != "answered" {
 		t.Error("one peer takes all")
+	}
+	for range maxServed {
+		enter(registrytest.Key(t).ID())
+	}
+	if enter(registrytest.Key(t).ID()) != "busy" {
+		t.Error("there is no end to what is answered at once")
 	}
 }
 
 func TestRecent(t *testing.T) {
-	c := newRecent(3)
+	d := New(Config{})
+	d.seen = newRecent(3)
 	now := time.Now()
 	k := registrytest.Key(t)
+	checks := 0
+	d.check = func(b []byte) (*registry.Record, error) {
+		checks++
+		if !d.mu.TryLock() {
+			t.Error("a signature is checked with the lock held")
+		} else {
+			d.mu.Unlock()
+		}
+		return registry.Parse(b)
+	}
 	old, newer := registrytest.Signed(t, k, now), registrytest.Signed(t, k, now.Add(time.Second))
 	for _, tt := range []struct {
 		r      *registry.Record
 		newest bool
 	}{{old, true}, {newer, true}, {old, false}, {newer, true}} {
-		got, newest, err := c.parse(tt.r.Marshal(), now)
+		got, newest, err := d.parse(tt.r.Marshal())
 		if err != nil || !got.Equal(tt.r) || newest != tt.newest {
 			t.Errorf("%v, %v, %v", got, newest, err)
 		}
 	}
-	if got, _, _ := c.parse(newer.Marshal(), now); got != c.get(k.ID()) {
+	if got, _, _ := d.parse(newer.Marshal()); got != d.seen.get(k.ID()) || checks != 3 {
 		t.Error("a record that is known was checked again")
 	}
-	if _, _, err := c.parse([]byte(strings.Repeat("x", 10000)), now); !errors.Is(err, registry.ErrTooLarge) {
+	if _, _, err := d.parse([]byte(strings.Repeat("x", 10000))); !errors.Is(err, registry.ErrTooLarge) {
 		t.Errorf("%v", err)
 	}
-	for range 3 {
-		c.add(registrytest.Signed(t, registrytest.Key(t), now))
+	d.sought.add(newer)
+	flood := func() {
+		for range 3 {
+			if _, _, err := d.parse(registrytest.Signed(t, registrytest.Key(t), now).Marshal()); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if c.get(k.ID()) != nil || c.order.Len() != 3 || len(c.byID) != 3 || len(c.byHash) != 3 {
+	flood()
+	if c := d.seen; c.get(k.ID()) != nil || c.order.Len() != 3 || len(c.byID) != 3 || len(c.byHash) != 3 {
 		t.Errorf("%d, %d, %d remembered", c.order.Len(), len(c.byID), len(c.byHash))
+	}
+	// What was looked for is still known to be the newest, whatever else was seen, and whether or not the old was.
+	for range 2 {
+		if _, newest, err := d.parse(old.Marshal()); newest || err != nil || d.newest(k.ID()) != newer {
+			t.Errorf("an old record after a flood of others: %v, %v", newest, err)
+		}
 	}
 }
 

@@ -3,9 +3,6 @@ package dht
 import (
 	"container/list"
 	"crypto/sha256"
-	"errors"
-	"time"
-
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/registry"
 )
@@ -28,17 +25,13 @@ func newRecent(most int) *recent {
 	return &recent{most: most, byID: make(map[identity.ID]*list.Element), byHash: make(map[[sha256.Size]byte]*list.Element)}
 }
 
-// parse returns the record that b is, and whether it is no older than the newest of its peer. One that is from the future
-// is not remembered: it would take the place of what comes until then.
-func (c *recent) parse(b []byte, now time.Time) (r *registry.Record, newest bool, err error) {
-	if e := c.byHash[sha256.Sum256(b)]; e != nil && len(b) <= registry.MaxSize {
-		c.order.MoveToFront(e)
-		return e.Value.(*seen).record, true, nil
+// known returns the record of which b, whose hash is given, is the encoding, if it is remembered.
+func (c *recent) known(hash [sha256.Size]byte) *registry.Record {
+	e := c.byHash[hash]
+	if e == nil {
+		return nil
 	}
-	if r, err = registry.Parse(b); err != nil {
-		return nil, false, err
-	}
-	return r, !errors.Is(r.Check(now), registry.ErrFuture) && c.add(r), nil
+	return e.Value.(*seen).record
 }
 
 // add remembers r, and reports whether it is no older than what is known.

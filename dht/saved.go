@@ -10,6 +10,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/kad"
 	"github.com/splitmesh/splitmesh/registry"
 )
@@ -58,7 +59,14 @@ func (d *DHT) load() (known []*kad.Contact) {
 	if d.cfg.Saved == "" {
 		return nil
 	}
-	f, err := os.Open(d.cfg.Saved)
+	st, err := os.Stat(d.cfg.Saved)
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is no regular file") // to open a pipe waits for its other end
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(d.cfg.Saved)
+	}
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("the known nodes were not read", "err", err)
@@ -67,6 +75,7 @@ func (d *DHT) load() (known []*kad.Contact) {
 	}
 	defer f.Close()
 	dec := cbor.NewDecoder(io.LimitReader(f, maxSaved*(registry.MaxSize+8)))
+	names := make(map[identity.ID]struct{})
 	for range maxSaved {
 		var b []byte
 		if err := dec.Decode(&b); err != nil {
@@ -75,14 +84,15 @@ func (d *DHT) load() (known []*kad.Contact) {
 			}
 			break
 		}
-		d.mu.Lock()
-		r, newest, err := d.seen.parse(b, d.cfg.Now())
-		if err == nil && newest {
-			if c := d.contact(r); c != nil {
-				known = append(known, c)
-			}
+		r, newest, err := d.parse(b)
+		if err != nil || !newest {
+			continue
 		}
-		d.mu.Unlock()
+		c := d.contact(r)
+		if _, twice := names[r.ID]; c != nil && !twice {
+			names[r.ID] = struct{}{}
+			known = append(known, c)
+		}
 	}
 	return known
 }

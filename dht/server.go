@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strings"
@@ -12,11 +13,12 @@ import (
 )
 
 const (
-	// maxServed bounds the queries that are being answered, maxServedOf those of one peer.
-	maxServed   = 256
-	maxServedOf = 64
+	// maxServed bounds the queries that are being answered, maxServedOf those of one peer; as many more are told that it
+	// is too much.
+	maxServed   = 1024
+	maxServedOf = 32
 	// maxChecking bounds the askers that are being asked back.
-	maxChecking = 8
+	maxChecking = 16
 )
 
 // serve answers those who connect, until l is closed.
@@ -27,8 +29,15 @@ func (d *DHT) serve(l net.Listener) {
 			return
 		}
 		from, err := peerOf(conn)
-		if err != nil || !d.limits.enter(from, time.Now()) {
+		var v verdict
+		ok := err == nil
+		if ok {
+			v, ok = d.limits.enter(from, time.Now())
+		}
+		if v == vBusy || !ok {
 			d.count(func(s *Stats) { s.Refused++ })
+		}
+		if !ok {
 			conn.Close()
 			continue
 		}
@@ -36,7 +45,7 @@ func (d *DHT) serve(l net.Listener) {
 			defer d.limits.leave(from)
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(queryTimeout))
-			if err := d.answer(conn, from); err != nil {
+			if err := d.answer(conn, from, v); err != nil {
 				d.log.Debug("query not answered", "peer", from.Short(), "err", err)
 			}
 		})
@@ -55,7 +64,8 @@ func peerOf(conn net.Conn) (identity.ID, error) {
 	return identity.ParseID(peer)
 }
 
-func (d *DHT) answer(conn net.Conn, from identity.ID) error {
+// answer reads a query and answers it, as asked unless v says otherwise.
+func (d *DHT) answer(conn net.Conn, from identity.ID, v verdict) error {
 	var q query
 	err := read(conn, &q)
 	if err == nil {
@@ -64,8 +74,11 @@ func (d *DHT) answer(conn net.Conn, from identity.ID) error {
 	if err != nil {
 		return err
 	}
-	a := d.handle(&q, from)
-	a.fit()
+	a := &answer{Verdict: v}
+	if v == vOK {
+		a = d.handle(&q, from)
+		a.fit()
+	}
 	b, err := encode(a)
 	if err != nil {
 		return err
@@ -79,9 +92,7 @@ func (d *DHT) handle(q *query, from identity.ID) *answer {
 	d.welcome(q.Self, from)
 	a := new(answer)
 	if q.Op == opStore {
-		d.mu.Lock()
-		r, _, err := d.seen.parse(q.Record, d.cfg.Now())
-		d.mu.Unlock()
+		r, _, err := d.parse(q.Record)
 		if err != nil {
 			return &answer{Verdict: vInvalid}
 		}
@@ -111,11 +122,9 @@ func (d *DHT) keep(r *registry.Record, under kad.Key, from identity.ID) verdict 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := d.cfg.Now()
-	err := d.store.Put(r, under, from, d.table.Closer(under), now)
+	err := d.store.Put(r, under, from, d.table.Closer(under), d.cfg.Now())
 	switch {
 	case err == nil:
-		d.brought[r.ID] = now
 		return vOK
 	case errors.Is(err, registry.ErrRollback):
 		return vRollback
@@ -132,10 +141,18 @@ func (d *DHT) welcome(self []byte, from identity.ID) {
 	if len(self) == 0 {
 		return
 	}
+	r, newest, err := d.parse(self)
+	if err != nil || !newest || r.ID != from {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, newest, err := d.seen.parse(self, d.cfg.Now())
-	if err != nil || !newest || r.ID != from || d.closed {
+	// Where the asker is we do not know: a stranger may reach us by a relay. Only who is local has local neighbours.
+	us := d.self
+	if us == nil {
+		us = new(registry.Record)
+	}
+	if d.closed || !d.named(r, us) {
 		return
 	}
 	c := d.contact(r)
@@ -143,8 +160,10 @@ func (d *DHT) welcome(self []byte, from identity.ID) {
 		return
 	}
 	d.checking[from] = struct{}{}
-	d.wg.Go(func() { // ends within queryTimeout; the caller's own count is held meanwhile
-		_, _ = d.call(d.ctx, from, r, &query{Op: opPing})
+	d.wg.Go(func() { // ends within reachTimeout; the caller's own count is held meanwhile
+		ctx, cancel := context.WithTimeout(d.ctx, reachTimeout)
+		defer cancel()
+		_, _ = d.call(ctx, from, r, &query{Op: opPing})
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.checking, from)

@@ -43,6 +43,7 @@ func (n *Node) admit(opening []byte, info session.PathInfo) func(net.Conn) {
 		}
 		if info.Remote == "" && conn.RemoteAddr() != nil {
 			info.Remote = conn.RemoteAddr().String()
+			info.Host = remoteHost(conn)
 		}
 		leave, ok := n.enter(&info)
 		if !ok {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -159,6 +160,18 @@ func (c *Conn) ReceiveDatagram(ctx context.Context) ([]byte, error) {
 
 // Paths returns the live paths to the peer, by age. Conns to one peer share them.
 func (c *Conn) Paths() []Path { return pathsOf(c.session) }
+
+// PeerHost is the IP address of the peer by a direct path: zero when there is none, or when
+// the transport does not tell. If it was dialled, the peer answers there; who dialled us
+// from there may be reached elsewhere, or be behind a translation, or a proxy of ours.
+func (c *Conn) PeerHost() (host netip.Addr, dialled bool) {
+	for _, p := range c.session.Stats().Paths {
+		if p.Direct() && p.Host.IsValid() && !dialled {
+			host, dialled = p.Host, p.Dialled
+		}
+	}
+	return host, dialled
+}
 
 // Carried returns what each relay has carried so far, by relay. Conns to one peer
 // share it.

@@ -9,6 +9,37 @@ import (
 	"github.com/multiformats/go-multiaddr"
 )
 
+// TestWorthDialling: who is on the Internet has us dial no private network but our own.
+func TestWorthDialling(t *testing.T) {
+	ip, n, err := net.ParseCIDR("192.168.1.7/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := func() ([]net.Addr, error) { return []net.Addr{&net.IPNet{IP: ip, Mask: n.Mask}}, nil }
+	const public = "/ip4/198.51.100.7/tcp/1"
+	for _, tt := range []struct{ addrs, want []string }{
+		{nil, nil},
+		{[]string{"/ip4/10.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1"}, []string{"/ip4/10.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1"}}, // all are
+		{[]string{"/ip4/10.0.0.1/tcp/1", public}, []string{public}},
+		{[]string{"/ip4/192.168.1.1/tcp/1", public}, []string{"/ip4/192.168.1.1/tcp/1", public}},
+		{[]string{"/ip4/127.0.0.1/tcp/1", "/ip4/0.0.0.0/tcp/1", "/ip4/169.254.169.254/tcp/1", "/ip6/::1/tcp/1", "/ip6/fe80::1/tcp/1", "/ip6/fd00::1/tcp/1", "/ip4/224.0.0.1/tcp/1", public}, []string{public}},
+		{[]string{"/dns/example.org/tcp/1", "/ip4/10.0.0.1/tcp/1"}, []string{"/dns/example.org/tcp/1"}},
+		{[]string{"/memory/1", "/memory/2"}, []string{"/memory/1", "/memory/2"}},
+	} {
+		var addrs []multiaddr.Multiaddr
+		for _, s := range tt.addrs {
+			addrs = append(addrs, multiaddr.StringCast(s))
+		}
+		var got []string
+		for _, a := range worthDialling(addrs, here) {
+			got = append(got, a.String())
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, want %q", tt.addrs, got, tt.want)
+		}
+	}
+}
+
 func TestDialable(t *testing.T) {
 	var of []net.Addr
 	for _, s := range []string{"127.0.0.1/8", "10.0.0.7/24", "198.51.100.7/24", "169.254.1.2/16", "::1/128", "fe80::1/64", "fd00::7/64", "2001:db8::7/64"} {

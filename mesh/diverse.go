@@ -157,53 +157,91 @@ type operator struct {
 // operatorSoon begins to look up who runs a relay. What it returns waits for that,
 // a little; a later path over the relay finds it remembered.
 func (n *Node) operatorSoon(relay identity.ID) func() string {
+	r := []route{{relay: relay}}
 	if n.Directory == nil || relay.IsZero() {
 		return func() string { return "" }
 	}
 	found := make(chan string, 1)
-	n.goRun(func() { // ends within lookupTimeout
-		ctx, cancel := context.WithTimeout(n.ctx, lookupTimeout)
-		defer cancel()
-		found <- n.operators.of(ctx, n, relay)
+	n.goRun(func() { // ends within stagger
+		n.fillOperators(n.ctx, r, stagger)
+		found <- r[0].operator
 	})
 	return func() string {
 		select {
 		case name := <-found:
 			return name
-		case <-time.After(stagger):
+		case <-n.ctx.Done():
 			return ""
 		}
 	}
 }
 
-// remembered returns the operator of a relay as far as it is known already.
-func (o *operators) remembered(relay identity.ID) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.known[relay].name
+// fillOperators notes who runs the relays of routes, as far as that is known after some
+// patience. What comes later is remembered for the next time.
+func (n *Node) fillOperators(ctx context.Context, routes []route, patience time.Duration) {
+	if n.Directory == nil {
+		return
+	}
+	type found struct {
+		i    int
+		name string
+	}
+	answers := make(chan found, len(routes))
+	asked := 0
+	for i := range routes {
+		r := &routes[i]
+		name, fresh := n.operators.remembered(r.relay, time.Now())
+		r.operator = name
+		if fresh {
+			continue
+		}
+		asking := n.goRun(func() { // ends within lookupTimeout
+			ctx, cancel := context.WithTimeout(n.ctx, lookupTimeout)
+			defer cancel()
+			answers <- found{i, n.operators.of(ctx, n, r.relay)}
+		})
+		if asking {
+			asked++
+		}
+	}
+	if asked == 0 || patience <= 0 {
+		return
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for range asked {
+		select {
+		case f := <-answers:
+			routes[f.i].operator = f.name
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
-// of returns the operator of a relay, "" when it is not known; it may ask the
-// node's directory.
+// remembered returns the operator of a relay as far as it is known already, and whether
+// that is fresh enough.
+func (o *operators) remembered(relay identity.ID, now time.Time) (name string, fresh bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	op := o.known[relay]
+	return op.name, now.Before(op.until)
+}
+
+// of asks the node's directory who runs a relay; "" when that is not known.
 func (o *operators) of(ctx context.Context, n *Node, relay identity.ID) string {
-	if n.Directory == nil || relay.IsZero() {
-		return ""
-	}
+	rec, err := n.lookup(ctx, relay)
 	now := time.Now()
 	o.mu.Lock()
-	op, ok := o.known[relay]
-	o.mu.Unlock()
-	if ok && now.Before(op.until) {
-		return op.name
-	}
-	rec, err := n.lookup(ctx, relay)
+	defer o.mu.Unlock()
+	op := o.known[relay]
 	if err == nil {
 		op = operator{rec.Operator, now.Add(operatorLife)}
 	} else {
 		op.until = now.Add(operatorRetry) // and what it was before still holds
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.known == nil {
 		o.known = make(map[identity.ID]operator)
 	}

@@ -86,10 +86,11 @@ type link struct {
 // A liveRoute is one that a path uses.
 type liveRoute struct {
 	route
-	conn   net.Conn
-	since  time.Time
-	token  *handshake.Join // with which it joined, until it is proven to work
-	active time.Time       // since when it is; zero: not yet
+	conn    net.Conn
+	since   time.Time
+	token   *handshake.Join // with which it joined, until it is proven to work
+	active  time.Time       // since when it is; zero: not yet
+	leaving bool            // its relay is going away
 }
 
 // A rest is how long a route that failed is left alone.
@@ -365,7 +366,14 @@ func (l *link) add(s *session.Session, conn net.Conn, res *handshake.Result, r r
 	}
 	l.news()
 	l.mu.Unlock()
-	err := s.AddPath(conn, res, session.PathInfo{Relay: r.relay, Operator: r.operator, Remote: r.String(), Dialled: true})
+	info := session.PathInfo{Relay: r.relay, Operator: r.operator, Remote: r.String(), Dialled: true}
+	if r.direct() {
+		info.Host = remoteHost(conn)
+		if host, ok := hostOf(r.addr); ok { // what the system tells may be a proxy's
+			info.Host = host
+		}
+	}
+	err := s.AddPath(conn, res, info)
 	if err != nil {
 		l.mu.Lock()
 		delete(l.live, res.PathID)

@@ -134,8 +134,8 @@ func (n *Node) observers() map[*session.Session]string {
 		}
 		l.mu.Lock()
 		for _, r := range l.live {
-			if at, err := netip.ParseAddrPort(remoteOf(r.conn)); err == nil && r.direct() {
-				out[l.s], asked[l.key.peer] = networkOf(at.Addr()), true
+			if host := remoteHost(r.conn); host.IsValid() && r.direct() {
+				out[l.s], asked[l.key.peer] = networkOf(host), true
 			}
 		}
 		l.mu.Unlock()
@@ -322,8 +322,8 @@ func (n *Node) serveObserve(s *session.Session, a *accepted, st *session.Stream,
 // seenAt is the host from which s's peer has reached us.
 func seenAt(s *session.Session) (host netip.Addr, ok bool) {
 	for _, p := range s.Stats().Paths {
-		if at, err := netip.ParseAddrPort(p.Remote); err == nil {
-			return at.Addr().Unmap().WithZone(""), true
+		if !p.Dialled && p.Host.IsValid() {
+			return p.Host, true
 		}
 	}
 	return host, false
@@ -332,18 +332,20 @@ func seenAt(s *session.Session) (host netip.Addr, ok bool) {
 // networkOf is the network that a host is in: IPv4 /16 or IPv6 /32.
 func networkOf(host netip.Addr) string {
 	bits := 32
-	if host = host.Unmap().WithZone(""); host.Is4() {
+	if host.Is4() {
 		bits = 16
 	}
 	return netip.PrefixFrom(host, bits).Masked().String()
 }
 
-// remoteOf is where a connection leads, "" if it does not tell.
-func remoteOf(conn net.Conn) string {
+// remoteHost is the IP address that a connection leads to, zero if it does not tell.
+func remoteHost(conn net.Conn) (host netip.Addr) {
 	if a := conn.RemoteAddr(); a != nil {
-		return a.String()
+		if at, err := netip.ParseAddrPort(a.String()); err == nil {
+			return at.Addr().Unmap().WithZone("")
+		}
 	}
-	return ""
+	return host
 }
 
 // callable reports whether a is at a port of the kind that people listen on: those below

@@ -37,6 +37,7 @@ const (
 	serviceReserve = "R" // reserve, for as long as the session lives
 	serviceConnect = "C" // to a relay: target 32, opening
 	serviceCircuit = "T" // from a relay: source 32, opening
+	serviceDrain   = "D" // from a relay: it is going away
 	serviceObserve = "O" // up to 4 addresses of listeners, each with its length 16
 )
 
@@ -83,7 +84,7 @@ func readRequest(r io.Reader) (q openRequest, err error) {
 		if n > maxObserveBody {
 			return q, &FormatError{fmt.Sprintf("request %q of %d bytes", q.service, n)}
 		}
-	case serviceReserve:
+	case serviceReserve, serviceDrain:
 		if n != 0 {
 			return q, &FormatError{fmt.Sprintf("request %q of %d bytes", q.service, n)}
 		}

@@ -110,7 +110,7 @@ func (n *Node) record() *registry.Record {
 	n.lastSequence = max(now.UnixMilli(), n.lastSequence+1)
 	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli(), Operator: n.Operator, Network: n.Network, Name: n.Name}
 	rec.Capabilities = append(rec.Capabilities, n.Capabilities...)
-	if n.relay != nil {
+	if n.relay != nil && !n.relay.draining() {
 		rec.Capabilities = append(rec.Capabilities, registry.CapRelay)
 	}
 	for _, l := range n.arrivals {
@@ -171,5 +171,6 @@ func hostOf(a multiaddr.Multiaddr) (ip netip.Addr, ok bool) {
 	if len(a) == 0 || a[0].Code() != multiaddr.P_IP4 && a[0].Code() != multiaddr.P_IP6 {
 		return ip, false
 	}
-	return netip.AddrFromSlice(a[0].RawValue())
+	ip, ok = netip.AddrFromSlice(a[0].RawValue())
+	return ip.Unmap(), ok
 }

@@ -78,6 +78,7 @@ type relay struct {
 	peers        map[identity.ID]*usage // of the diallers of circuits
 	networks     map[string]int
 	circuits     int
+	drained      chan struct{} // nil: it does not drain; closed when it has no circuit left
 
 	bytes atomic.Uint64
 }
@@ -121,6 +122,9 @@ func (n *Node) serveRelay(s *session.Session, st *session.Stream, q openRequest)
 func (r *relay) reserve(s *session.Session) openAnswer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.drained != nil {
+		return goingAway
+	}
 	if r.reservations[s.Peer()] == nil && len(r.reservations) >= r.cfg.MaxReservations {
 		return r.over("MaxReservations", r.cfg.MaxReservations)
 	}
@@ -188,6 +192,8 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 	}
 	use = r.peers[peer]
 	switch {
+	case r.drained != nil:
+		return nil, nil, &goingAway
 	case r.circuits >= r.cfg.MaxCircuits:
 		return over("MaxCircuits", r.cfg.MaxCircuits)
 	case use != nil && use.circuits >= r.cfg.MaxCircuitsPerPeer:
@@ -207,7 +213,9 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 	return use, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.circuits--
+		if r.circuits--; r.circuits == 0 && r.drained != nil {
+			close(r.drained)
+		}
 		// With a limiter it stays, or a peer would get a fresh burst with each
 		// circuit; forgetful makes room.
 		if use.circuits--; use.circuits == 0 && use.limiter == nil {

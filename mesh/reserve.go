@@ -21,9 +21,9 @@ const (
 	// noRelayRest is how long a node that said that it does not relay for us is left
 	// alone.
 	noRelayRest = 10 * time.Minute
-	// A relay of the directory that failed rests for minRelayRest, twice as long each
+	// A relay of the directory that failed, or was lost, rests for minRelayRest, twice as long each
 	// time, up to maxRelayRest.
-	minRelayRest = time.Minute
+	minRelayRest = 5 * time.Second
 	maxRelayRest = time.Hour
 	// maxRelayRests bounds those that are remembered.
 	maxRelayRests = 1024
@@ -281,7 +281,8 @@ func (n *Node) relaysInUse() (used []route) {
 	}
 	for id := range n.reservations {
 		if addr := n.inBootstrap(id); addr != nil {
-			used = append(used, route{relay: id, operator: n.operators.remembered(id), group: transport.NetworkGroup(addr)})
+			operator, _ := n.operators.remembered(id, time.Now())
+			used = append(used, route{relay: id, operator: operator, group: transport.NetworkGroup(addr)})
 		}
 	}
 	return used

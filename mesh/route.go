@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -67,7 +69,7 @@ func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multia
 	addrs = append(addrs, hints...)
 	addrs = append(addrs, n.Bootstrap...)
 	if rec != nil {
-		addrs = append(addrs, rec.Addrs...)
+		addrs = append(addrs, worthDialling(rec.Addrs, net.InterfaceAddrs)...)
 	}
 	found := n.sortRoutes(ctx, key, addrs)
 	if len(found) == 0 {
@@ -117,11 +119,47 @@ func (n *Node) sortRoutes(ctx context.Context, key linkKey, addrs []multiaddr.Mu
 		if r.direct() {
 			direct = append(direct, r)
 		} else {
-			r.operator = n.operators.of(ctx, n, r.relay)
 			relayed = append(relayed, r)
 		}
 	}
+	// Only who takes nothing but relays waits long to know who runs them: to look that up may take a node to which
+	// this is the way. With a direct way nobody waits.
+	patience := time.Duration(0)
+	switch {
+	case key.relayedOnly:
+		patience = lookupTimeout
+	case len(direct) == 0:
+		patience = stagger
+	}
+	n.fillOperators(ctx, relayed, patience)
 	return n.inOrder(nil, append(direct, relayed...), key.relayedOnly)
+}
+
+// worthDialling leaves out, of addresses of which some are public, those of private
+// networks that this machine is not in: they lead elsewhere, if they are true at all.
+func worthDialling(addrs []multiaddr.Multiaddr, interfaces func() ([]net.Addr, error)) (out []multiaddr.Multiaddr) {
+	private := func(a multiaddr.Multiaddr) (netip.Addr, bool) {
+		host, ok := hostOf(a)
+		return host, ok && (!host.IsGlobalUnicast() || host.IsPrivate())
+	}
+	if !slices.ContainsFunc(addrs, func(a multiaddr.Multiaddr) bool { _, is := private(a); return !is }) {
+		return addrs
+	}
+	var here []net.Addr
+	for _, a := range addrs {
+		host, is := private(a)
+		if is && here == nil {
+			here, _ = interfaces() // of none that can be told we are in none
+		}
+		onLink := func(i net.Addr) bool {
+			p, err := netip.ParsePrefix(i.String())
+			return err == nil && p.Contains(host) && host.IsPrivate()
+		}
+		if !is || slices.ContainsFunc(here, onLink) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (n *Node) canDial(addr multiaddr.Multiaddr) bool {

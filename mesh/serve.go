@@ -22,6 +22,8 @@ func (n *Node) serve(s *session.Session, a *accepted, st *session.Stream) {
 		n.serveRelay(s, st, q)
 	case serviceCircuit:
 		n.serveCircuit(s, st, q)
+	case serviceDrain:
+		n.serveDrain(s, a, st)
 	case serviceObserve:
 		n.serveObserve(s, a, st, q)
 	default:

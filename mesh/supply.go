@@ -106,6 +106,7 @@ func (l *link) tend(s *session.Session) time.Duration {
 	if short {
 		wait = min(wait, max(l.comeback.left(), time.Millisecond))
 	}
+	l.left()
 	return min(wait, l.upgrade(s), l.trim(s), l.untilDrained(s))
 }
 
@@ -158,7 +159,9 @@ func (l *link) lackLocked() lack {
 		carriers[r.carrier()] = struct{}{}
 	}
 	for _, r := range l.live {
-		count(&r.route)
+		if !r.leaving {
+			count(&r.route)
+		}
 	}
 	for _, r := range l.joining {
 		count(&r)

@@ -140,6 +140,83 @@ func TestContacts(t *testing.T) {
 	}
 }
 
+func TestPublicAndLocal(t *testing.T) {
+	relayed := "/p2p/" + newKey(t).ID().PeerID() + "/p2p-circuit"
+	for _, tt := range []struct {
+		addrs         []string
+		public, local bool
+	}{
+		{[]string{"/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1", "/dns/example.org/tcp/1"}, true, false},
+		{[]string{"/ip4/192.0.2.1/tcp/1", "/ip4/10.0.0.1/tcp/1"}, true, false},
+		{[]string{"/ip4/10.0.0.1/tcp/1", "/ip4/192.168.0.1/tcp/1", "/ip6/fd00::1/tcp/1"}, false, true},
+		{[]string{"/ip4/127.0.0.1/tcp/1"}, false, true},
+		{[]string{"/ip6/::1/tcp/1"}, false, true},
+		{[]string{"/ip6/::ffff:127.0.0.1/tcp/1"}, false, true},
+		{[]string{"/ip6/64:ff9b::a00:1/tcp/1"}, false, true},
+		{[]string{"/ip6/2002:a00:1::/tcp/1"}, false, true},
+		{[]string{"/ip4/169.254.1.1/tcp/1"}, false, true},
+		{[]string{"/ip6/fe80::1/tcp/1"}, false, true},
+		{[]string{"/ip6zone/eth0/ip6/fe80::1/tcp/1"}, false, false},
+		{[]string{"/ip4/0.0.0.0/tcp/1"}, false, true},
+		{[]string{"/ip4/100.64.0.1/tcp/1"}, false, true},
+		{[]string{"/ip4/224.0.0.1/tcp/1"}, false, true},
+		{[]string{"/ip4/192.0.2.1/tcp/1" + relayed}, true, false},
+		{[]string{"/ip4/10.0.0.1/tcp/1" + relayed}, false, false},
+		{[]string{"/ip4/10.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1" + relayed}, true, false},
+		{nil, true, false},
+	} {
+		var addrs []multiaddr.Multiaddr
+		for _, s := range tt.addrs {
+			a, err := multiaddr.NewMultiaddr(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addrs = append(addrs, a)
+		}
+		if Public(addrs) != tt.public || Local(addrs) != tt.local {
+			t.Errorf("%v: public %v, local %v", tt.addrs, Public(addrs), Local(addrs))
+		}
+	}
+}
+
+// Who was met is counted to where that was, and to none if its record does not go with it.
+func TestMet(t *testing.T) {
+	for _, tt := range []struct {
+		addr, host string
+		dialled    bool
+		want       string // the network; "no" for who is not counted
+	}{
+		{"/ip4/198.51.100.7/tcp/1", "198.51.100.9", false, "198.51.100.0/24"},
+		{"/ip4/198.51.100.7/tcp/1", "203.0.113.9", false, "no"},
+		{"/ip4/198.51.100.7/tcp/1", "203.0.113.9", true, "203.0.113.0/24"},
+		{"/dns/example.org/tcp/1", "203.0.113.9", false, "no"},
+		{"/dns/example.org/tcp/1", "203.0.113.9", true, "203.0.113.0/24"},
+		{"/ip4/198.51.100.7/tcp/1", "", false, "no"},
+		{"/ip4/198.51.100.7/tcp/1", "10.0.0.1", false, "no"},
+		{"/ip4/10.1.2.3/tcp/1", "10.0.0.1", false, "10.1.2.0/24"},
+		{"/ip6/2001:db8:1::1/tcp/1", "2001:db8:1:ffff::2", false, "2001:db8:1::/48"},
+		{"/memory/1", "", false, "invalid Prefix"},
+	} {
+		c, err := NewContact(signed(t, newKey(t), noon, func(r *registry.Record) {
+			r.Addrs, r.Capabilities = []multiaddr.Multiaddr{multiaddr.StringCast(tt.addr)}, []string{registry.CapDHTServer}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var host netip.Addr
+		if tt.host != "" {
+			host = netip.MustParseAddr(tt.host)
+		}
+		got := "no"
+		if met := c.Met(host, tt.dialled); met != nil {
+			got = met.Group.String()
+		}
+		if got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
 func TestTableIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	self := anyKey(rng)
@@ -257,6 +334,14 @@ func TestTableOfFewNetworks(t *testing.T) {
 	if len(tab.Groups()) != 3 || tab.Len() != 3*MaxGroupTable {
 		t.Errorf("%d contacts of %v", tab.Len(), tab.Groups())
 	}
+	// Nor do they make it believe that others are closer to whatever it is to keep.
+	near := NewTable(self)
+	for i := range 60 {
+		near.Answered(made(rng, within(self, i/10, anyKey(rng)), i%4), noon)
+	}
+	if got := near.Closer(within(self, 0, anyKey(rng))); got > 4*MaxGroup {
+		t.Errorf("%d of 4 networks are closer", got)
+	}
 	// One that moves to a network of which there are enough loses its place, which another gets.
 	c := made(rng, within(self, 3, anyKey(rng)), 77)
 	if !tab.Answered(c, noon) {
@@ -267,6 +352,52 @@ func TestTableOfFewNetworks(t *testing.T) {
 	moved.Record = &registry.Record{ID: c.ID, Sequence: 2}
 	if tab.Answered(&moved, noon) || tab.Groups()[c.Group] != 0 || tab.Groups()[moved.Group] != MaxGroupTable {
 		t.Errorf("it moved into %v", tab.Groups())
+	}
+}
+
+// Of one network there are as few among the spares.
+func TestSparesOfOneNetwork(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	self := anyKey(rng)
+	tab := NewTable(self)
+	far := func(network int) *Contact { return made(rng, within(self, 0, anyKey(rng)), network) }
+	for i := range K {
+		tab.Answered(far(i), noon)
+	}
+	honest := far(100)
+	tab.Answered(honest, noon)
+	for range 50 {
+		tab.Answered(far(200), noon)
+	}
+	if b := tab.bucketOf(honest.Key); find(b.spare, honest.ID) < 0 || len(b.spare) != 1+MaxGroup {
+		t.Errorf("%d spares, without the honest", len(b.spare))
+	}
+}
+
+func TestRemoveAndExpire(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	self := anyKey(rng)
+	tab := NewTable(self)
+	var all []*Contact
+	for i := range K + spares {
+		c := made(rng, within(self, 0, anyKey(rng)), i)
+		c.Record.Expires = noon.Add(time.Duration(i) * time.Minute).UnixMilli()
+		tab.Answered(c, noon.Add(-time.Hour))
+		all = append(all, c)
+	}
+	tab.Remove(all[K].Key) // a spare
+	tab.Remove(all[K-1].Key)
+	tab.Remove(all[K-1].Key)
+	tab.Remove(self)
+	if tab.Len() != K || tab.Has(all[K-1].Key) || !tab.Has(all[K+spares-1].Key) {
+		t.Errorf("%d contacts, without the spare", tab.Len())
+	}
+	tab.Expire(noon.Add(10 * time.Minute))
+	if tab.Len() != K-5 || tab.Has(all[10].Key) || !tab.Has(all[11].Key) {
+		t.Errorf("%d contacts", tab.Len())
+	}
+	if tab.Expire(noon.Add(time.Hour)); tab.Len() != 0 || len(tab.Groups()) != 0 || len(tab.bucketOf(all[0].Key).spare) != 0 {
+		t.Errorf("%d contacts are left, of %v", tab.Len(), tab.Groups())
 	}
 }
 

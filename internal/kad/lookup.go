@@ -11,19 +11,23 @@ import (
 const (
 	Paths = 8 // disjoint ones at once
 	Alpha = 3 // queries at once on each
+	// maxAsked bounds the nodes that one way asks: who lies can name ever closer ones, that it made for this.
+	maxAsked = 5 * K
 )
 
 // Rules says how a lookup is done. Zero fields mean the defaults.
 type Rules struct {
 	Paths, Alpha int
-	// Enough is how many answers with what is looked for end the lookup; 0: none does, for who wants the nodes that
-	// are closest.
+	// Enough is how many answers with what is looked for end the lookup, on as many ways if there are; 0: none does,
+	// for who wants the nodes that are closest. Who looks for something does not ask the node at the target itself: where
+	// that is may be what is looked for, and whoever is to dial it would wait for this lookup.
 	Enough int
 }
 
 // A Lookup approaches a key by asking ever closer contacts. It goes several ways at once that have no node in common,
-// so that a node that lies leads astray one of them, and those that lie together as many as there are ways to them. On
-// each way a network has at most [MaxGroup] nodes that count.
+// so that a node that lies leads astray one of them, and those that lie together as many as there are ways to them. A
+// node belongs to the way that asks it first: were it the one on which it was named, who lies could name the honest, and
+// behind others that do not answer they would wait. On each way a network has at most [MaxGroup] nodes that count.
 //
 // Whoever runs it asks those whom Next returns, and tells the outcome of each with Answered or Failed, until Done. It is
 // not safe for concurrent use.
@@ -48,8 +52,10 @@ type LookupStats struct {
 
 // A path is one way. Its candidates are sorted, the closest first.
 type path struct {
-	candidates []*candidate
+	candidates []*candidate // some of them of other ways by now
 	asking     int
+	asked      int
+	found      bool
 	over       bool
 }
 
@@ -64,8 +70,8 @@ const (
 
 type candidate struct {
 	*Contact
-	path  int
-	hops  int
+	path  *path // that asked it, nil while none did
+	hops  int   // from whoever named it first
 	state state
 	has   bool // it answered with what is looked for
 }
@@ -83,21 +89,26 @@ func NewLookup(target Key, known []*Contact, rules Rules) *Lookup {
 	sorted := slices.Clone(known)
 	Sort(target, sorted)
 	for i, c := range sorted {
-		l.add(c, i%rules.Paths, 1)
+		l.add(c, &l.paths[i%rules.Paths], 1)
 	}
 	return l
 }
 
-func (l *Lookup) add(c *Contact, way, hops int) {
-	if l.known[c.ID] != nil {
+func (l *Lookup) add(c *Contact, way *path, hops int) {
+	if c.Key == l.target && l.rules.Enough > 0 {
 		return
 	}
-	n := &candidate{Contact: c, path: way, hops: hops}
-	l.known[c.ID] = n
-	p := &l.paths[way]
-	i, _ := slices.BinarySearchFunc(p.candidates, n, func(a, b *candidate) int { return l.target.Compare(a.Key, b.Key) })
-	p.candidates = slices.Insert(p.candidates, i, n)
-	p.over = false
+	n := l.known[c.ID]
+	if n == nil {
+		n = &candidate{Contact: c, hops: hops}
+		l.known[c.ID] = n
+	}
+	i, named := slices.BinarySearchFunc(way.candidates, n, func(a, b *candidate) int { return l.target.Compare(a.Key, b.Key) })
+	if named || n.state != fresh {
+		return
+	}
+	way.candidates = slices.Insert(way.candidates, i, n)
+	way.over = false
 }
 
 // Next returns the contacts to ask now.
@@ -112,8 +123,9 @@ func (l *Lookup) Next() (ask []*Contact) {
 			if c == nil {
 				break
 			}
-			c.state = asking
+			c.state, c.path = asking, p
 			p.asking++
+			p.asked++
 			l.stats.Asked++
 			ask = append(ask, c.Contact)
 		}
@@ -129,10 +141,13 @@ func (p *path) next() *candidate {
 	var counted [K]netip.Prefix
 	n := 0
 	for _, c := range p.candidates {
-		if c.state == failed || times(counted[:n], c.Group) == MaxGroup {
+		switch {
+		case c.state == failed || c.path != nil && c.path != p || times(counted[:n], c.Group) == MaxGroup:
 			continue
-		}
-		if c.state == fresh {
+		case c.state == fresh && p.asked == maxAsked:
+			p.over = p.asking == 0
+			return nil
+		case c.state == fresh:
 			return c
 		}
 		counted[n] = c.Group
@@ -154,7 +169,37 @@ func times(groups []netip.Prefix, g netip.Prefix) (n int) {
 	return n
 }
 
-func (l *Lookup) enough() bool { return l.rules.Enough > 0 && l.found >= l.rules.Enough }
+// enough reports whether enough was found: were it on one way, those that lie together there could end the lookup with
+// what is old.
+func (l *Lookup) enough() bool {
+	if l.rules.Enough == 0 || l.found < l.rules.Enough {
+		return false
+	}
+	ways, found := 0, 0
+	for i := range l.paths {
+		switch p := &l.paths[i]; {
+		case p.found:
+			found++
+			ways++
+		case !p.ended():
+			ways++
+		}
+	}
+	return found >= min(l.rules.Enough, ways)
+}
+
+// Ended returns how many of the ways on which anybody was asked have nobody left to ask, and how many there are.
+func (l *Lookup) Ended() (ended, of int) {
+	for i := range l.paths {
+		if p := &l.paths[i]; p.asked > 0 {
+			of++
+			if p.ended() {
+				ended++
+			}
+		}
+	}
+	return ended, of
+}
 
 // Done reports whether the lookup is over: enough was found, or nobody is left to ask and nobody is being asked.
 func (l *Lookup) Done() bool {
@@ -162,12 +207,15 @@ func (l *Lookup) Done() bool {
 		return true
 	}
 	for i := range l.paths {
-		if p := &l.paths[i]; p.asking > 0 || p.next() != nil {
+		if !l.paths[i].ended() {
 			return false
 		}
 	}
 	return true
 }
+
+// ended reports whether nobody is being asked, nor left to ask.
+func (p *path) ended() bool { return p.asking == 0 && p.next() == nil }
 
 // settle ends the asking of c, and returns nil for one who was not asked.
 func (l *Lookup) settle(id identity.ID, s state) *candidate {
@@ -176,7 +224,7 @@ func (l *Lookup) settle(id identity.ID, s state) *candidate {
 		return nil
 	}
 	c.state = s
-	l.paths[c.path].asking--
+	c.path.asking--
 	return c
 }
 
@@ -189,7 +237,7 @@ func (l *Lookup) Answered(c *Contact, closer []*Contact, has bool) {
 	}
 	l.stats.Answered++
 	if has {
-		n.has = true
+		n.has, n.path.found = true, true
 		if l.found++; l.found == 1 {
 			l.stats.Hops = n.hops
 		}

@@ -148,6 +148,98 @@ func TestLookupPathsAreDisjoint(t *testing.T) {
 	}
 }
 
+// Those that lie together on one way do not end a lookup with what they say to have.
+func TestLookupEnoughIsOfSeveralWays(t *testing.T) {
+	w := newNet(400)
+	target := anyKey(w.rng)
+	var liars []*Contact
+	for i := range K {
+		liars = append(liars, made(w.rng, within(target, 60, anyKey(w.rng)), 5000+i))
+	}
+	for _, c := range closestOf(w.nodes, target, K) {
+		w.has[c.ID] = true
+	}
+	l := NewLookup(target, append(closestOf(w.nodes, anyKey(w.rng), Paths-1), liars[0]), Rules{Enough: 3})
+	var slow []*Contact
+	for ask := l.Next(); len(ask) > 0; ask = l.Next() {
+		for _, c := range ask {
+			if slices.Contains(liars, c) {
+				l.Answered(c, liars, true)
+			} else {
+				slow = append(slow, c)
+			}
+		}
+	}
+	if l.Done() {
+		t.Fatal("liars of one way end it")
+	}
+	honest := 0
+	for ask := slow; len(ask) > 0; ask = l.Next() {
+		for _, c := range ask {
+			l.Answered(c, w.tables[c.ID].Closest(target, K), w.has[c.ID])
+			if w.has[c.ID] {
+				honest++
+			}
+		}
+	}
+	if honest < 2 {
+		t.Errorf("%d of the honest were heard", honest)
+	}
+}
+
+// Who names the honest, and others that do not answer, keeps nobody from asking the honest.
+func TestLookupNamesBindNobody(t *testing.T) {
+	w := newNet(400)
+	target := anyKey(w.rng)
+	honest := closestOf(w.nodes, target, K/2)
+	var names []*Contact
+	for i := range K / 2 {
+		names = append(names, made(w.rng, within(target, 60, anyKey(w.rng)), 5000+i))
+	}
+	silent := slices.Clone(names)
+	names = append(names, honest...)
+	liar := made(w.rng, within(target, 50, anyKey(w.rng)), 6000)
+	l := NewLookup(target, append(closestOf(w.nodes, anyKey(w.rng), Paths-1), liar), Rules{})
+	ask := l.Next()
+	l.Answered(liar, names, false)
+	for asked := make(map[*Contact]bool); ; {
+		for _, c := range ask {
+			if asked[c] = true; c != liar && !slices.Contains(silent, c) {
+				l.Answered(c, w.tables[c.ID].Closest(target, K), false)
+			}
+		}
+		if ask = l.Next(); len(ask) > 0 {
+			continue
+		}
+		for _, c := range honest {
+			if !asked[c] {
+				t.Errorf("an honest node waits for those that do not answer")
+			}
+		}
+		break
+	}
+	if ended, of := l.Ended(); ended != of-1 || l.Done() {
+		t.Errorf("%d of %d ways have ended", ended, of)
+	}
+}
+
+// However many ever closer nodes there are, on a way so many are asked.
+func TestLookupIsBounded(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	target := anyKey(rng)
+	l := NewLookup(target, []*Contact{made(rng, anyKey(rng), 0)}, Rules{})
+	n := 0
+	for !l.Done() {
+		for _, c := range l.Next() {
+			n++
+			l.Answered(c, []*Contact{made(rng, within(target, min(n, 250), anyKey(rng)), n)}, false)
+		}
+	}
+	if n != maxAsked {
+		t.Errorf("%d were asked; want %d", n, maxAsked)
+	}
+}
+
 // However many of one network say to be close, two count on each way, and two keep a record.
 func TestLookupOfOneNetwork(t *testing.T) {
 	w := newNet(300)

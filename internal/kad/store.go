@@ -47,6 +47,8 @@ type item struct {
 	record *registry.Record
 	from   identity.ID
 	under  []Key // capabilities under which it is found, too
+
+	brought time.Time // last, or put forward by Neglected
 }
 
 // NewStore returns an empty store.
@@ -58,8 +60,11 @@ func NewStore() *Store {
 func (s *Store) Len() int { return len(s.items) }
 
 // Put stores a record that [registry.Parse] accepted, under its peer's key or, if under is that of a capability that it
-// announces, under that as well. from is the peer that brings it, and closer how many contacts are closer to the key than
-// we are. The newest record wins; an older one is refused with [registry.ErrRollback].
+// announces and its own peer brings it, under that as well. from is the peer that brings it, and closer how many contacts
+// are closer to the key than we are. The newest record wins; an older one is refused with [registry.ErrRollback].
+//
+// When the store is full, one of those gives way that were brought by the peer that brought most, so that as many peers
+// are needed to keep a record out as there are records.
 func (s *Store) Put(r *registry.Record, under Key, from identity.ID, closer int, now time.Time) error {
 	if err := r.Check(now); err != nil {
 		return err
@@ -73,6 +78,9 @@ func (s *Store) Put(r *registry.Record, under Key, from identity.ID, closer int,
 		return fmt.Errorf("%w: the record does not belong under this key", registry.ErrMalformed)
 	}
 	old := s.items[key]
+	if !own && from != r.ID {
+		return fmt.Errorf("%w: under a capability only its own peer brings a record", registry.ErrMalformed)
+	}
 	switch {
 	case old != nil && old.record.Newer(r):
 		return fmt.Errorf("%w, made at %s", registry.ErrRollback, time.UnixMilli(old.record.Sequence).UTC().Format(time.RFC3339))
@@ -80,17 +88,21 @@ func (s *Store) Put(r *registry.Record, under Key, from identity.ID, closer int,
 		return ErrFar
 	case old == nil && s.shares[from] >= MaxShare && from != r.ID:
 		return ErrShare
-	case old == nil && len(s.items) >= cmp.Or(s.MaxRecords, DefaultMaxRecords) && !s.expire(now):
-		return ErrFull
 	case !own && s.by[under][key] == nil && len(s.by[under]) >= provided:
+		return ErrFull
+	case old == nil && len(s.items) >= cmp.Or(s.MaxRecords, DefaultMaxRecords) && !s.expire(over, now) && !s.yield(r, from, now):
 		return ErrFull
 	}
 	if old == nil {
 		old = &item{key: key, from: from}
 		s.items[key] = old
 		s.shares[from]++
+	} else if from == r.ID && old.from != from { // it does not hang on who brought it before
+		s.unshare(old.from)
+		old.from = from
+		s.shares[from]++
 	}
-	old.record = r
+	old.record, old.brought = r, now
 	if own {
 		under = Key{}
 	}
@@ -130,12 +142,47 @@ func (s *Store) drop(it *item) {
 		s.unindex(k, it)
 	}
 	delete(s.items, it.key)
-	if s.shares[it.from]--; s.shares[it.from] == 0 {
-		delete(s.shares, it.from)
+	s.unshare(it.from)
+}
+
+func (s *Store) unshare(from identity.ID) {
+	if s.shares[from]--; s.shares[from] == 0 {
+		delete(s.shares, from)
 	}
 }
 
-// over reports whether the record is kept no longer.
+// yield drops a record for r, which from brings, and reports whether there was one: of the peer that brought most, if that
+// is more than from will have; or else, for what is no revocation itself, the revocation made first, if whatever it ended
+// has expired since.
+func (s *Store) yield(r *registry.Record, from identity.ID, now time.Time) bool {
+	most, share := from, s.shares[from]+1
+	for id, n := range s.shares {
+		if n > share {
+			most, share = id, n
+		}
+	}
+	var worst *item
+	for _, it := range s.items {
+		switch rec := it.record; {
+		case most != from && it.from == most:
+			s.drop(it)
+			return true
+		case most == from && !r.Revoked && rec.Revoked && ended(rec, now) && (worst == nil || rec.Sequence < worst.record.Sequence):
+			worst = it
+		}
+	}
+	if worst != nil {
+		s.drop(worst)
+	}
+	return worst != nil
+}
+
+// ended reports whether all records that r takes the place of have expired.
+func ended(r *registry.Record, now time.Time) bool {
+	return now.Sub(time.UnixMilli(r.Sequence)) >= registry.MaxLife
+}
+
+// over reports whether the record is of no use any more.
 func over(r *registry.Record, now time.Time) bool {
 	if r.Revoked {
 		return now.Sub(time.UnixMilli(r.Sequence)) > RevocationLife
@@ -143,10 +190,12 @@ func over(r *registry.Record, now time.Time) bool {
 	return r.Expires <= now.UnixMilli()
 }
 
-// expire drops what is over, and reports whether that was anything.
-func (s *Store) expire(now time.Time) (any bool) {
+// gone reports whether the record is kept no longer: one that is over still keeps older ones out that are not.
+func gone(r *registry.Record, now time.Time) bool { return over(r, now) && ended(r, now) }
+
+func (s *Store) expire(is func(*registry.Record, time.Time) bool, now time.Time) (any bool) {
 	for _, it := range s.items {
-		if over(it.record, now) {
+		if is(it.record, now) {
 			s.drop(it)
 			any = true
 		}
@@ -154,8 +203,8 @@ func (s *Store) expire(now time.Time) (any bool) {
 	return any
 }
 
-// Expire drops what is over.
-func (s *Store) Expire(now time.Time) { s.expire(now) }
+// Expire drops what is over, and no longer needed to tell that an older record is one.
+func (s *Store) Expire(now time.Time) { s.expire(gone, now) }
 
 // Get returns the record of the peer at k, or nil.
 func (s *Store) Get(k Key, now time.Time) *registry.Record {
@@ -165,18 +214,15 @@ func (s *Store) Get(k Key, now time.Time) *registry.Record {
 	return nil
 }
 
-// Under returns at most n records that are found under a capability's key, the newest first, of one network at most
-// [MaxGroup].
+// Under returns at most n records that are found under a capability's key, any of them, of one network at most
+// [MaxGroup]: were it the newest, who makes a new one each second would be all that is found.
 func (s *Store) Under(k Key, n int, now time.Time) []*registry.Record {
 	var all []*Contact
-	for _, it := range s.by[k] {
+	for _, it := range s.by[k] { // in an order that nobody chooses
 		if !over(it.record, now) {
 			all = append(all, &Contact{Group: GroupOf(it.record.Addrs), Record: it.record})
 		}
 	}
-	slices.SortFunc(all, func(a, b *Contact) int {
-		return cmp.Or(cmp.Compare(b.Record.Sequence, a.Record.Sequence), a.Record.ID.Compare(b.Record.ID))
-	})
 	var out []*registry.Record
 	for _, c := range Spread(all, n) {
 		out = append(out, c.Record)
@@ -184,11 +230,12 @@ func (s *Store) Under(k Key, n int, now time.Time) []*registry.Record {
 	return out
 }
 
-// Records returns all records that are kept, for who publishes them again.
-func (s *Store) Records(now time.Time) []*registry.Record {
-	out := make([]*registry.Record, 0, len(s.items))
+// Neglected returns at most n records that nobody has brought for so long, for who publishes them again: each once until
+// then.
+func (s *Store) Neglected(now time.Time, after time.Duration, n int) (out []*registry.Record) {
 	for _, it := range s.items {
-		if !over(it.record, now) {
+		if len(out) < n && !over(it.record, now) && now.Sub(it.brought) >= after {
+			it.brought = now
 			out = append(out, it.record)
 		}
 	}

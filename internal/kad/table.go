@@ -77,7 +77,13 @@ func (t *Table) Answered(c *Contact, now time.Time) bool {
 	if t.put(b, e) {
 		return true
 	}
-	if len(b.spare) == spares {
+	// The oldest of its own network goes first, or else one network would have all places.
+	same := slices.DeleteFunc(slices.Clone(b.spare), func(s entry) bool { return s.Group != c.Group })
+	switch {
+	case len(same) == MaxGroup:
+		i := find(b.spare, same[0].ID)
+		b.spare = slices.Delete(b.spare, i, i+1)
+	case len(b.spare) == spares:
 		b.spare = slices.Delete(b.spare, 0, 1)
 	}
 	b.spare = append(b.spare, e)
@@ -160,6 +166,36 @@ func (t *Table) Failed(c *Contact) {
 	if b.entries[i].fails++; b.entries[i].fails < maxFails {
 		return
 	}
+	t.replace(b, i)
+}
+
+// Remove drops the contact at k, which answers no queries any more.
+func (t *Table) Remove(k Key) {
+	b := t.bucketOf(k)
+	if b == nil {
+		return
+	}
+	is := func(e entry) bool { return e.Key == k }
+	b.spare = slices.DeleteFunc(b.spare, is)
+	if i := slices.IndexFunc(b.entries, is); i >= 0 {
+		t.replace(b, i)
+	}
+}
+
+// Expire drops the contacts whose records have expired.
+func (t *Table) Expire(now time.Time) {
+	for i := range t.buckets {
+		b := &t.buckets[i]
+		for _, e := range slices.Concat(b.spare, b.entries) {
+			if e.Record.Expires <= now.UnixMilli() {
+				t.Remove(e.Key)
+			}
+		}
+	}
+}
+
+// replace removes the i-th of b, and puts another that is known in its place, the one that answered last.
+func (t *Table) replace(b *bucket, i int) {
 	t.take(b, i)
 	for j := len(b.spare) - 1; j >= 0; j-- {
 		if e := b.spare[j]; t.put(b, e) {
@@ -192,13 +228,15 @@ func (t *Table) Closest(target Key, n int) []*Contact {
 	return out[:min(n, len(out))]
 }
 
-// Closer returns how many contacts are closer to target than self.
+// Closer returns how many contacts are closer to target than self, of one network at most [MaxGroup]: from few networks
+// nobody makes a node believe that a record is not its own to keep.
 func (t *Table) Closer(target Key) (n int) {
 	// They share with target the first bit in which self differs, at least.
-	own := Common(t.self, target)
-	for i := range t.buckets {
+	groups := make(map[netip.Prefix]int)
+	for i := min(Common(t.self, target), len(t.buckets)); i < len(t.buckets); i++ {
 		for _, e := range t.buckets[i].entries {
-			if i >= own && target.Compare(e.Key, t.self) < 0 {
+			if target.Compare(e.Key, t.self) < 0 && groups[e.Group] < MaxGroup {
+				groups[e.Group]++
 				n++
 			}
 		}

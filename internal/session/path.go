@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ type PathInfo struct {
 	Operator string
 	// Remote is where the path leads, for people to read.
 	Remote string
+	// Host is the IP address at the other end of a direct path, as far as the system
+	// or the address that was dialled tells.
+	Host netip.Addr
 	// Dialled says that this end dialled the path.
 	Dialled bool
 }

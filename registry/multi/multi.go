@@ -278,8 +278,8 @@ func (d *Directory) rollback(r *registry.Record) error {
 }
 
 // Resolve implements [registry.Namer]. It asks one directory after the other, and the first that knows the name is
-// believed, unless its peer is known to be revoked. One that fails is passed over: each is trusted for all names that
-// those before it do not tell, for whatever reason.
+// believed. One that fails ends the search, as does a peer that is known to be revoked: who keeps a directory from
+// answering, or stole a key, is not to choose whose word counts in its place. So those that are not always in reach go last.
 func (d *Directory) Resolve(ctx context.Context, name string) (identity.ID, error) {
 	id, err := d.resolve(ctx, name)
 	if err != nil {
@@ -296,7 +296,6 @@ func (d *Directory) resolve(ctx context.Context, name string) (identity.ID, erro
 	if !registry.ValidName(name) {
 		return identity.ID{}, fmt.Errorf("%w: %.40q is no name", registry.ErrNotFound, name)
 	}
-	var failures []error
 	for i, dir := range d.Directories {
 		namer, ok := dir.(registry.Namer)
 		if !ok {
@@ -304,24 +303,22 @@ func (d *Directory) resolve(ctx context.Context, name string) (identity.ID, erro
 		}
 		id, err := d.resolveAt(ctx, namer, name)
 		switch {
-		case err == nil && id.IsZero():
-			failures = append(failures, said(i, errors.New("it gave the name to nobody")))
-		case err == nil && !d.isRevoked(id):
-			return id, nil
-		case err != nil && !errors.Is(err, registry.ErrNotFound):
-			failures = append(failures, said(i, err))
-		}
-		switch {
+		case errors.Is(err, registry.ErrNotFound):
 		case ctx.Err() != nil:
 			return identity.ID{}, ctx.Err()
 		case d.ctx.Err() != nil:
 			return identity.ID{}, errClosed
+		case err != nil:
+			return identity.ID{}, said(i, err)
+		case id.IsZero():
+			return identity.ID{}, said(i, errors.New("it gave the name to nobody"))
+		case d.isRevoked(id):
+			return identity.ID{}, fmt.Errorf("%w: the key of who is called %q was revoked", registry.ErrNotFound, name)
+		default:
+			return id, nil
 		}
 	}
-	if len(failures) == 0 {
-		return identity.ID{}, fmt.Errorf("%w: nobody is called %q", registry.ErrNotFound, name)
-	}
-	return identity.ID{}, errors.Join(failures...)
+	return identity.ID{}, fmt.Errorf("%w: nobody is called %q", registry.ErrNotFound, name)
 }
 
 func (d *Directory) resolveAt(ctx context.Context, namer registry.Namer, name string) (identity.ID, error) {

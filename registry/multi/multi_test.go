@@ -273,9 +273,18 @@ func TestResolve(t *testing.T) {
 				t.Fatalf("Resolve: %v, %v; want %v", id, err, want.ID())
 			}
 		}
-		is(third) // the first does not know, and the second does not say
-		down.holds(t, named(t, other))
+		fails := func(why error) {
+			t.Helper()
+			if id, err := d.Resolve(t.Context(), "ann"); !errors.Is(err, why) {
+				t.Fatalf("Resolve: %v, %v; want %v", id, err, why)
+			}
+		}
+		fails(down.err) // the first does not know, and the second, which may, does not say
+		down.err = nil
 		is(third)
+		down.holds(t, named(t, other))
+		is(other)
+		down.err = errors.New("no route")
 		first.holds(t, named(t, d.key))
 		is(d.key)
 		if _, err := d.Resolve(t.Context(), "bob"); !errors.Is(err, down.err) || errors.Is(err, registry.ErrNotFound) {
@@ -296,7 +305,7 @@ func TestResolve(t *testing.T) {
 		if r, err := d.Lookup(t.Context(), d.key.ID()); err != nil || !r.Revoked {
 			t.Fatalf("Lookup: %+v, %v", r, err)
 		}
-		is(third)
+		fails(registry.ErrNotFound)
 	})
 }
 

@@ -58,6 +58,9 @@ func (f dialFunc) Dial(network, address string) (net.Conn, error) {
 	return f(context.Background(), network, address)
 }
 
+// ErrProxyAuth reports a proxy that does not let us through as who we say we are.
+var ErrProxyAuth = errors.New("it wants a user and a password: put the right ones into its URL, http://user:password@host:port")
+
 // connectThrough asks an HTTP proxy for a tunnel to the server, RFC 9110 §9.3.6.
 func (d *dialer) connectThrough(ctx context.Context, via *url.URL) (net.Conn, error) {
 	host := hostport(via)
@@ -96,7 +99,7 @@ func requestTunnel(conn net.Conn, via *url.URL, address string) error {
 	}
 	switch {
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return errors.New("it wants a user and a password: put the right ones into its URL, http://user:password@host:port")
+		return ErrProxyAuth
 	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("it refused the tunnel to %s with %d %s", address, resp.StatusCode, http.StatusText(resp.StatusCode))
 	case answer.Buffered() > 0: // the server waits for us to speak first

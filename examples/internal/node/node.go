@@ -164,6 +164,7 @@ func (n *Node) directories(ctx context.Context, s *Settings, state *program.Stat
 				cfg.Bootstrap = append(cfg.Bootstrap, id)
 			}
 		}
+		cfg.Dial = (&mesh.Dialer{Node: n.Node, FastOpen: true}).Dial
 		n.DHT = dht.New(cfg)
 		n.close = append(n.close, n.DHT.Close)
 		all = append(all, n.DHT)

@@ -63,6 +63,8 @@ type Program struct {
 	// Settings is a pointer to a struct as package config wants it, with the defaults. Log is the one in it.
 	Settings any
 	Log      *Log
+	// Default is what the program does without a command, with the settings as flags; nil: it says what it can do.
+	Default func(ctx context.Context, a *App) error
 	// Commands adds the program's own.
 	Commands func(*App) []*cobra.Command
 	// Unit is what systemd is to do; nil: the program has no service.
@@ -147,20 +149,24 @@ func (a *App) root() (*cobra.Command, error) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w\nSee %s --help", err, c.CommandPath()))
 	})
-	root.PersistentFlags().StringVar(&a.file, "config", "", "file of settings (default "+configFile(p.Name)+", if it is there)")
-	root.PersistentFlags().StringVar(&a.state, "state", "", "directory of what the program keeps (default "+stateDir(p.Name)+")")
+	root.PersistentFlags().StringVar(&a.file, "config", "", "file of settings (default "+p.Name+".yaml in the user's configuration directory, or of root in /etc, if it is there)")
+	root.PersistentFlags().StringVar(&a.state, "state", "", "directory of what the program keeps (default "+p.Name+" in the user's state directory, or of root in /var/lib)")
 	root.AddCommand(&cobra.Command{
 		Use: "version", Short: "Print the version, and what it was built of", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", p.Name, version())
 			return err
 		},
-	}, a.configCommand())
+	}, a.configCommand(), p.docsCommand())
+	if p.Default != nil {
+		root.RunE = func(c *cobra.Command, _ []string) error { return p.Default(c.Context(), a) }
+		a.WithSettings(root)
+	}
 	if p.Unit != nil {
 		root.AddCommand(a.unitCommand())
 	}
-	for _, c := range p.Commands(a) {
-		root.AddCommand(c)
+	if p.Commands != nil {
+		root.AddCommand(p.Commands(a)...)
 	}
 	for c := range commands(root) {
 		if c.Args == nil {
@@ -246,8 +252,19 @@ func (a *App) configCommand() *cobra.Command {
 	return c
 }
 
+// docsCommand is for who packages the program.
+func (p *Program) docsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "docs DIR", Short: "Write a page of Markdown for each command", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return p.Docs(args[0]) },
+	}
+}
+
 // Docs writes a page of Markdown for each command into dir.
 func (p *Program) Docs(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	root, err := (&App{Program: p}).root()
 	if err != nil {
 		return err

@@ -24,22 +24,24 @@ func ShowJSON(w io.Writer, v any) error {
 
 // A Table is printed with its columns below each other.
 type Table struct {
-	w *tabwriter.Writer
+	w       *tabwriter.Writer
+	columns int
 }
 
 // NewTable begins a table with the names of its columns.
 func NewTable(w io.Writer, columns ...string) *Table {
-	t := &Table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t := &Table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0), len(columns)}
 	t.Row(columns...)
 	return t
 }
 
 // Row adds a row. What could end the row or begin a control sequence is taken out of the cells.
 func (t *Table) Row(cells ...string) {
+	all := make([]string, max(t.columns, len(cells))) // a short row would end the columns
 	for i, c := range cells {
-		cells[i] = Printable(c)
+		all[i] = Printable(c)
 	}
-	fmt.Fprintln(t.w, strings.Join(cells, "\t")) // a failure is Flush's
+	fmt.Fprintln(t.w, strings.Join(all, "\t")) // a failure is Flush's
 }
 
 // Flush prints the table.

@@ -1,0 +1,112 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/node"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+// question is what is asked of a program that runs.
+type question struct {
+	Target      string `json:"target"`
+	RelayedOnly bool   `json:"relayed_only"`
+}
+
+// Handle has a program that runs examine from its own node.
+func Handle(mux *http.ServeMux, n *node.Node, s *node.Settings, dir string) {
+	admin.Handle(mux, "POST /doctor", func(ctx context.Context, q question) (Report, error) {
+		return of(n, s, dir, q.RelayedOnly).Examine(ctx, q.Target, nil), nil
+	})
+}
+
+func of(n *node.Node, s *node.Settings, dir string, relayedOnly bool) *Doctor {
+	d := &Doctor{Node: n.Node, State: dir, RelayedOnly: relayedOnly, Clocks: append([]string(nil), s.Registries...)}
+	for _, b := range s.Bootstrap {
+		if strings.HasPrefix(b, "https://") {
+			d.Clocks = append(d.Clocks, b)
+		}
+	}
+	return d
+}
+
+// Command is the subcommand doctor. It asks the program that runs, or else makes a node of the settings.
+func Command(a *program.App, s *node.Settings) *cobra.Command {
+	c := &cobra.Command{
+		Use: "doctor PEER:SERVICE", Short: "Find out, step by step, why a peer's service can't be reached", Args: cobra.ExactArgs(1),
+		Long: "It looks at this machine's disk and clock, the name, the peer's record, each address (DNS, proxy, port, TLS), the relays,\n" +
+			"and then dials. It asks the program that runs, if one does, and otherwise makes a node of the settings.\n" +
+			"What a stranger is not told (wrong key, wrong network key, no node there) it can only name together.",
+		Example: "  " + a.Program.Name + " doctor ann.mesh:chat\n  " + a.Program.Name + " doctor --relayed-only ID:tcp/80",
+	}
+	relayedOnly := c.Flags().Bool("relayed-only", false, "examine a dial that takes no direct path")
+	asJSON := program.AddJSON(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		r, err := examine(c, a, s, question{args[0], *relayedOnly}, *asJSON)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			err = program.ShowJSON(a.Out, r)
+		} else if r.Cause == "" {
+			_, err = fmt.Fprintln(a.Out, "\nThe service is within reach.")
+		} else {
+			_, err = fmt.Fprintf(a.Out, "\nCause: %s\n%s\n", r.Cause, r.Advice)
+		}
+		if err == nil && r.Cause != "" {
+			err = &program.Error{Status: program.Failed, Err: errors.New("out of reach: " + string(r.Cause))}
+		}
+		return err
+	}
+	return a.WithSettings(c)
+}
+
+func examine(c *cobra.Command, a *program.App, s *node.Settings, q question, silent bool) (r Report, err error) {
+	tell := func(s Step) {
+		if !silent {
+			show(a.Out, s)
+		}
+	}
+	err = admin.NewClient(a).Ask(c.Context(), http.MethodPost, "/doctor", nil, q, &r)
+	if program.Status(err) != program.NotRunning {
+		for _, s := range r.Steps {
+			tell(s)
+		}
+		return r, err
+	}
+	state, err := a.Open()
+	if err != nil {
+		return r, err
+	}
+	defer state.Close()
+	n, err := node.Open(c.Context(), s, state, a.Log, nil)
+	if err != nil {
+		return r, err
+	}
+	defer n.Close()
+	return of(n, s, state.Dir, q.RelayedOnly).Examine(c.Context(), q.Target, tell), nil
+}
+
+// show prints a step.
+func show(w io.Writer, s Step) {
+	mark := "ok     "
+	switch {
+	case s.Cause != "":
+		mark = "FAILED "
+	case s.Skipped:
+		mark = "skipped"
+	}
+	name := s.Name
+	if s.Target != "" {
+		name += " " + s.Target
+	}
+	fmt.Fprintf(w, "%s %s: %s\n", mark, program.Printable(name), program.Printable(s.Detail)) // a failure shows in the end
+}

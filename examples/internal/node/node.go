@@ -172,7 +172,7 @@ func (n *Node) directories(ctx context.Context, s *Settings, state *program.Stat
 			n.Capabilities = append(n.Capabilities, registry.CapDHTServer)
 		}
 	}
-	token, err := secret(s.TokenFile)
+	token, err := Secret(s.TokenFile)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) ([]mult
 
 // key loads the node's key, or makes it.
 func key(s *Settings, state *program.State) (*identity.Key, error) {
-	passphrase, err := secret(s.PassphraseFile)
+	passphrase, err := Secret(s.PassphraseFile)
 	o := new(keystore.Options)
 	if s.PassphraseFile == "" {
 		passphrase, err = madePassphrase(state.Path("passphrase"))
@@ -249,7 +249,7 @@ func key(s *Settings, state *program.State) (*identity.Key, error) {
 func madePassphrase(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return secret(path)
+		return Secret(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("passphrase: %w", err)
@@ -267,8 +267,8 @@ func madePassphrase(path string) ([]byte, error) {
 // maxSecret is more than any secret takes.
 const maxSecret = 4 << 10
 
-// secret reads a file; an empty path is no secret.
-func secret(path string) ([]byte, error) {
+// Secret reads a file; an empty path is no secret.
+func Secret(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
@@ -292,7 +292,7 @@ func secret(path string) ([]byte, error) {
 
 // networkKey reads a network key.
 func networkKey(path string) (*[32]byte, error) {
-	text, err := secret(path)
+	text, err := Secret(path)
 	if err != nil {
 		return nil, err
 	}

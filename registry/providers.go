@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -60,9 +59,12 @@ func Providers(ctx context.Context, d Directory, capability string) (found []*Re
 	if !ok {
 		return nil, &RecordError{Op: "list", Err: fmt.Errorf("%T finds no peers by capability: %w", d, errors.ErrUnsupported)}
 	}
-	var from, after identity.ID
-	rand.Read(from[:])
-	after = from
+	somebody, err := identity.GenerateKey() // not any 32 bytes: a Lister far away is asked in text, which only IDs have
+	if err != nil {
+		return nil, err
+	}
+	from := somebody.ID()
+	after := from
 	for wrapped, calls := false, 0; calls < providerCalls && len(found) < MaxProviders; calls++ {
 		page, next, err := l.List(ctx, after, MaxProviders, capability)
 		take(page)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -18,7 +20,12 @@ func (r *relay) newTraces(ctx context.Context, s *traceSettings) (func(name stri
 	if s.Endpoint == "" {
 		return func(_ string, h http.Handler) http.Handler { return h }, nil
 	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(s.Endpoint))
+	at, err := url.JoinPath(s.Endpoint, "v1/traces") // OTLP, section 'Endpoint URLs for OTLP/HTTP'
+	if err != nil {
+		return nil, fmt.Errorf("trace.otlp-endpoint: %w", err)
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { r.log.Warn("traces", "err", err) }))
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(at))
 	if err != nil {
 		return nil, fmt.Errorf("trace.otlp-endpoint: %w", err)
 	}

@@ -98,14 +98,11 @@ func (r *relay) adminHandler() http.Handler {
 func (r *relay) status() status {
 	st := r.node.Stats()
 	s := status{
-		ID: r.node.ID(), Addrs: []string{}, State: "serving", Since: r.since, Sessions: len(st.Sessions),
+		ID: r.node.ID(), Addrs: r.addrs(), State: "serving", Since: r.since, Sessions: len(st.Sessions),
 		Reservations: st.Relay.Reservations, Circuits: st.Relay.Circuits, Bytes: st.Relay.Bytes, Refused: st.Relay.Refused,
 	}
 	if r.draining.Load() {
 		s.State = "draining"
-	}
-	for _, a := range r.node.Addrs() {
-		s.Addrs = append(s.Addrs, a.String())
 	}
 	return s
 }

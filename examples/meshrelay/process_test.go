@@ -7,8 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -383,4 +388,64 @@ func TestReload(t *testing.T) {
 	if status := p.wait(); status != 0 {
 		t.Errorf("its exit status is %d", status)
 	}
+}
+
+// TestBehindProxy: a web server that has the certificate, as a CDN does, passes on what comes. The relay announces the
+// server's name, and counts what addresses may ask by the header that it writes.
+func TestBehindProxy(t *testing.T) {
+	dir := t.TempDir()
+	cert := newPair(t, dir, nil)
+	var behind atomic.Pointer[url.URL]
+	front := httptest.NewUnstartedServer(&httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(behind.Load())
+		r.Out.Header.Set("X-Client", r.In.Header.Get("X-Test-Address"))
+	}})
+	pairs, err := tls.LoadX509KeyPair(cert.cert, cert.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front.TLS = &tls.Config{Certificates: []tls.Certificate{pairs}, MinVersion: tls.VersionTLS12}
+	front.StartTLS()
+	defer front.Close()
+	name := fmt.Sprintf("localhost:%d", front.Listener.Addr().(*net.TCPAddr).Port)
+	announced := strings.Replace("/dns/"+name+"/wss", ":", "/tcp/", 1)
+	p := relayProcess(t, overWS, "--site.announce="+announced, "--registry.serve=site", "--node.dht=false",
+		"--registry.client-header=X-Client", "--registry.requests-per-second=1")
+	behind.Store(&url.URL{Scheme: "http", Host: p.waitLog("listening", "what", "site")["addr"].(string)})
+	if got := p.addr().String(); !strings.HasPrefix(got, announced+"/p2p/") {
+		t.Errorf("it announces %s", got)
+	}
+	web := client(t, &cert)
+	boot, err := (&bootstrap.Resolver{Client: web}).Resolve(within(t), "https://"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := []transport.Transport{&websocket.Transport{TLSConfig: &tls.Config{RootCAs: cert.roots, MinVersion: tls.VersionTLS12}}}
+	server := peerNode(t, &mesh.Node{Bootstrap: boot, Transports: ways})
+	c, err := relayed(peerNode(t, &mesh.Node{Bootstrap: boot, Transports: ways}), 1).Dial(within(t), echo(t, server, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := greet(c); err != nil {
+		t.Error(err)
+	}
+	asked := func(from string) int {
+		req, err := http.NewRequestWithContext(within(t), http.MethodGet, "https://"+name+"/v1/records", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Test-Address", from)
+		res, err := web.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	until(t, "one that asks too often is told so", func() bool { return asked("192.0.2.1") == http.StatusTooManyRequests })
+	if status := asked("192.0.2.2"); status != http.StatusOK {
+		t.Errorf("another is told %d", status)
+	}
+	c.Close()
+	server.Close() // or the proxy would wait for them
 }

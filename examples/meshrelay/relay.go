@@ -133,10 +133,25 @@ func (r *relay) start(ctx context.Context, s *settings, state *program.State) (e
 		return err
 	}
 	r.closers = append(r.closers, asked.Close)
-	for _, a := range r.node.Addrs() {
-		r.log.Info("others begin with", "bootstrap", a.String())
+	for _, a := range r.addrs() {
+		r.log.Info("others begin with", "bootstrap", a)
 	}
 	return nil
+}
+
+// addrs are what others put into bootstrap: of 0.0.0.0, the addresses that this machine has.
+func (r *relay) addrs() (out []string) {
+	if rec, err := r.node.Record(); err == nil {
+		for _, a := range rec.Addrs {
+			out = append(out, transport.WithPeer(a, rec.ID).String())
+		}
+	}
+	if len(out) == 0 {
+		for _, a := range r.node.Addrs() {
+			out = append(out, a.String())
+		}
+	}
+	return out
 }
 
 // pages are what strangers see, with the registry if it is there.

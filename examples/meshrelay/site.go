@@ -57,6 +57,7 @@ func (s *site) Listen(ctx context.Context, addr multiaddr.Multiaddr, admit trans
 	if err != nil {
 		return nil, fmt.Errorf("site: listen on %v: %w", addr, err)
 	}
+	s.log.Info("listening", "what", "site", "addr", nl.Addr().String())
 	bound := append(transport.FromTCP(nl.Addr().(*net.TCPAddr).AddrPort()), suffix...)
 	l := &siteListener{bound: bound, visible: bound, strangers: newStrangers(maxStrangers)}
 	if s.announce != nil {

@@ -45,40 +45,54 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	good, err := load(ctx, o)
+	f, err := load(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "relayload:", err)
 	}
-	if err != nil || !good {
+	if !f.judge(o) || err != nil {
 		stop()
 		os.Exit(1)
 	}
 }
 
-// load runs it all, and reports whether every bar was reached.
-func load(ctx context.Context, o options) (good bool, err error) {
+// figures are what came of it.
+type figures struct {
+	circuits int     // the least of all seconds
+	kib      float64 // the most
+	lost     int64   // bytes
+}
+
+// load runs it all.
+func load(ctx context.Context, o options) (f figures, err error) {
 	r, err := startRelay(ctx, o)
 	if err != nil {
-		return false, err
+		return f, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	crowd, err := newCrowd(ctx, o, r.addr)
 	if err != nil {
-		return false, err
+		return f, err
 	}
 	defer crowd.close()
 	before, err := r.sample(ctx)
 	if err != nil {
-		return false, err
+		return f, err
 	}
 	begin := time.Now()
 	if err := crowd.gather(ctx); err != nil {
-		return false, err
+		return f, err
 	}
 	fmt.Printf("# %d circuits after %v; the relay had %.1f MiB before\n", o.circuits, time.Since(begin).Round(time.Second), before.mib)
-	worst, least, err := watch(ctx, o, r, crowd, before)
+	f, err = watch(ctx, o, r, crowd, before)
 	crowd.close()
 	t := &crowd.tally
+	f.lost = t.lost.Load()
+	fmt.Printf("# %d peers came and went, %d blocks and %.1f MiB there and back\n", t.gone.Load(), t.blocks.Load(), float64(t.echoed.Load())/(1<<20))
+	return f, err
+}
+
+// judge prints the figures with their bars, and reports whether all were reached.
+func (f figures) judge(o options) bool {
 	ok := true
 	bar := func(reached bool) string {
 		if ok = ok && reached; !reached {
@@ -86,38 +100,37 @@ func load(ctx context.Context, o options) (good bool, err error) {
 		}
 		return ""
 	}
-	fmt.Printf("# %d peers came and went, %d blocks and %.1f MiB there and back\n", t.gone.Load(), t.blocks.Load(), float64(t.echoed.Load())/(1<<20))
 	enough := int(minCircuits * float64(o.circuits))
-	fmt.Printf("RELAY_CIRCUITS = %d (bar >= %d)%s\n", least, enough, bar(least >= enough))
-	fmt.Printf("RELAY_CIRCUIT_KIB = %.1f (bar <= %d)%s\n", worst, maxKiB, bar(worst <= maxKiB))
-	fmt.Printf("RELAY_LOST = %d (bar <= 0)%s\n", t.lost.Load(), bar(t.lost.Load() == 0))
-	return ok && err == nil, err
+	fmt.Printf("RELAY_CIRCUITS = %d (bar >= %d)%s\n", f.circuits, enough, bar(f.circuits >= enough))
+	fmt.Printf("RELAY_CIRCUIT_KIB = %.1f (bar <= %d)%s\n", f.kib, maxKiB, bar(f.kib <= maxKiB))
+	fmt.Printf("RELAY_LOST = %d (bar <= 0)%s\n", f.lost, bar(f.lost == 0))
+	return ok
 }
 
 // watch looks at the relay every second: what its memory was at worst for each circuit, and how many these were at least.
-func watch(ctx context.Context, o options, r *relay, crowd *crowd, before sample) (worst float64, least int, err error) {
+func watch(ctx context.Context, o options, r *relay, crowd *crowd, before sample) (f figures, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.lasts)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	least = o.circuits
+	f.circuits = o.circuits
 	for n := 1; ; n++ {
 		now, err := r.sample(ctx)
 		if ctx.Err() != nil {
-			return worst, least, nil
+			return f, nil
 		}
 		if err != nil {
-			return worst, least, err
+			return f, err
 		}
-		least = min(least, now.circuits)
-		worst = max(worst, (now.mib-before.mib)*1024/float64(max(1, now.circuits)))
+		f.circuits = min(f.circuits, now.circuits)
+		f.kib = max(f.kib, (now.mib-before.mib)*1024/float64(max(1, now.circuits)))
 		if n%30 == 0 {
 			fmt.Printf("# %d circuits, %.1f MiB, %d lost\n", now.circuits, now.mib, crowd.tally.lost.Load())
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return worst, least, nil
+			return f, nil
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -67,8 +68,11 @@ type process struct {
 	news  chan struct{} // closed and replaced with each line
 }
 
-// programCommand is a command that runs meshrelay with the arguments.
+// programCommand is a command that runs meshrelay with the arguments. The settings of this machine's own are not used.
 func programCommand(t testing.TB, args ...string) *exec.Cmd {
+	if !slices.Contains(args, "--config") {
+		args = append(args, "--config", write(t, filepath.Join(t.TempDir(), "empty.yaml"), ""))
+	}
 	cmd := exec.CommandContext(within(t), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), roleVariable+"=1")
 	return cmd

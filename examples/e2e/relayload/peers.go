@@ -82,23 +82,13 @@ func newCrowd(ctx context.Context, o options, relay multiaddr.Multiaddr) (_ *cro
 	return c, nil
 }
 
-// gather has all peers come, and returns when every circuit is there. A peer that has stayed long enough goes, and
-// another comes in its place, until close.
+// gather has all peers come, and returns when every circuit is there. A peer that has stayed long enough goes once another
+// has come in its place, until close.
 func (c *crowd) gather(ctx context.Context) error {
 	peers := (c.o.circuits + perPeer - 1) / perPeer
 	there := make(chan struct{}, peers)
 	for range peers {
-		c.wg.Go(func() { // ends with close
-			told := false
-			for c.ctx.Err() == nil {
-				c.visit(func() {
-					if !told {
-						told = true
-						there <- struct{}{}
-					}
-				})
-			}
-		})
+		c.wg.Go(func() { c.place(func() { there <- struct{}{} }) }) // ends with close
 	}
 	for range peers {
 		select {
@@ -110,30 +100,62 @@ func (c *crowd) gather(ctx context.Context) error {
 	return nil
 }
 
-// visit is the stay of one dialling peer. ready is called when it has all its circuits.
-func (c *crowd) visit(ready func()) {
-	n := &mesh.Node{Bootstrap: c.boot}
-	defer n.Close()
-	conns := make([]net.Conn, 0, perPeer)
-	for _, to := range c.to {
-		conn, err := c.dial(n, to)
+// place has one dialling peer after another. taken is called when the first has all its circuits.
+func (c *crowd) place(taken func()) {
+	var last *visitor
+	tell := sync.OnceFunc(taken)
+	for c.ctx.Err() == nil {
+		v, err := c.come()
 		if err != nil {
 			if c.ctx.Err() == nil { // else the end came in the midst of it
 				c.lose(1, err)
 			}
-			return
+			continue
 		}
-		conns = append(conns, conn)
+		if last != nil {
+			last.leave()
+			c.tally.gone.Add(1)
+		}
+		last = v
+		tell()
+		stay := time.NewTimer(c.o.life/2 + rand.N(c.o.life))
+		select {
+		case <-stay.C:
+		case <-c.ctx.Done():
+			stay.Stop()
+		}
 	}
-	ready()
-	stay, cancel := context.WithTimeout(c.ctx, c.o.life/2+rand.N(c.o.life))
-	defer cancel()
-	var all sync.WaitGroup
-	for _, conn := range conns {
-		all.Go(func() { c.talk(stay, conn) })
+	if last != nil {
+		last.leave()
 	}
-	all.Wait()
-	c.tally.gone.Add(1)
+}
+
+// A visitor is a dialling peer.
+type visitor struct {
+	node  *mesh.Node
+	going chan struct{}
+	talks sync.WaitGroup
+}
+
+// come dials everybody.
+func (c *crowd) come() (*visitor, error) {
+	v := &visitor{node: &mesh.Node{Bootstrap: c.boot}, going: make(chan struct{})}
+	for _, to := range c.to {
+		conn, err := c.dial(v.node, to)
+		if err != nil {
+			v.leave()
+			return nil, err
+		}
+		v.talks.Go(func() { c.talk(v.going, conn) }) // ends when it leaves
+	}
+	return v, nil
+}
+
+// leave ends the talks in order, and the node.
+func (v *visitor) leave() {
+	close(v.going)
+	v.talks.Wait()
+	v.node.Close()
 }
 
 func (c *crowd) dial(n *mesh.Node, to string) (net.Conn, error) {
@@ -144,8 +166,8 @@ func (c *crowd) dial(n *mesh.Node, to string) (net.Conn, error) {
 	return (&mesh.Dialer{Node: n, RelayedOnly: true, Paths: 1, Split: splitter.Policy{MinPaths: 1}}).Dial(ctx, to)
 }
 
-// talk sends blocks there and back until stay ends. What it sent comes back before that.
-func (c *crowd) talk(stay context.Context, conn net.Conn) {
+// talk sends blocks there and back until the peer goes. What it sent comes back before that.
+func (c *crowd) talk(going <-chan struct{}, conn net.Conn) {
 	defer conn.Close()
 	sent, back := make([]byte, maxBlock), make([]byte, maxBlock)
 	chance := rand.NewChaCha8([32]byte{byte(rand.Uint32()), byte(rand.Uint32())})
@@ -153,7 +175,7 @@ func (c *crowd) talk(stay context.Context, conn net.Conn) {
 		pause := time.NewTimer(rand.N(maxPause))
 		select {
 		case <-pause.C:
-		case <-stay.Done():
+		case <-going:
 			pause.Stop()
 			return
 		}

@@ -180,7 +180,7 @@ func (c *crowd) talk(going <-chan struct{}, conn net.Conn) {
 			return
 		}
 		n := 1 + rand.N(maxBlock)
-		chance.Read(sent[:n])
+		_, _ = chance.Read(sent[:n]) // which never fails
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		wrote := make(chan error, 1)
 		go func() { // ends with the deadline

@@ -54,7 +54,7 @@ func startRelay(ctx context.Context, o options) (_ *relay, err error) {
 	many := fmt.Sprint(10 * o.circuits) // all peers are in one network
 	r.cmd = exec.Command(o.relay, "run", "--config", settings, "--state", filepath.Join(r.dir, "s"), "--node.listen=/ip4/127.0.0.1/tcp/0/ws", "--node.dht=false",
 		"--monitor.listen=127.0.0.1:0", "--log.format=json", "--drain.timeout=1s", "--relay.max-circuits="+many, "--relay.max-circuits-per-network="+many)
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for us alone
+	r.cmd.SysProcAttr = apart()
 	said, err := r.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

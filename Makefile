@@ -23,7 +23,7 @@ SEED       ?= 1
 
 # The packages whose statements must be covered, and to how many per cent.
 COVER_MIN   ?= 90
-COVER_GATED ?= frame identity internal/handshake internal/session internal/kad dht registry
+COVER_GATED ?= frame identity internal/atomicfile internal/handshake internal/session internal/kad dht registry
 
 # GOOS/GOARCH pairs that must build beside the machine's own.
 PLATFORMS = windows/amd64 darwin/arm64 freebsd/amd64 linux/arm64

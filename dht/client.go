@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
@@ -45,16 +44,12 @@ func (d *DHT) begin() bool {
 // call asks the node, whose record is r if that is known. When ctx ends meanwhile, that says nothing about the node.
 func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *query) (*answer, error) {
 	d.mu.Lock()
-	n := d.net
+	dial := d.dial
 	if self := d.self; self != nil && !d.cfg.Client && self.Has(registry.CapDHTServer) {
 		q.Self = self.Marshal()
 	}
 	d.stats.Queries++
 	d.mu.Unlock()
-	dial := d.cfg.Dial
-	if dial == nil {
-		dial = n.Dial
-	}
 	release := d.calling.add(id, r)
 	defer release()
 	asking, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -118,26 +113,15 @@ func (d *DHT) note(id identity.ID, r *registry.Record, met meeting, a *answer, e
 		d.table.Failed(&kad.Contact{ID: id, Key: key})
 	case a.Verdict == vBusy: // it is there, and says nothing else
 		d.stats.Busy++
+		d.regain(id)
 	default:
 		d.stats.Answered++
-		delete(d.lost, id)
+		d.boot()
+		d.regain(id)
 		if c != nil {
 			d.table.Answered(c, d.cfg.Now())
 		} else if r != nil && !r.Has(registry.CapDHTServer) { // it answers for the last time
 			d.table.Remove(key)
-		}
-	}
-}
-
-// lose notes who did not answer, in the place of any of too many. mu is held.
-func (d *DHT) lose(c *kad.Contact) {
-	d.lost[c.ID] = c
-	for id := range d.lost {
-		if len(d.lost) <= maxLost {
-			return
-		}
-		if id != c.ID {
-			delete(d.lost, id)
 		}
 	}
 }
@@ -180,50 +164,6 @@ func (d *DHT) find(ctx context.Context, target kad.Key, wanted func(*registry.Re
 		return d.findOnce(ctx, target, wanted, rules)
 	}
 	return res, err
-}
-
-// reach asks those who did not answer of late, and the bootstrap nodes that are not known, whether they do now, and
-// reports whether any does. It does so every reachAfter at most.
-func (d *DHT) reach(ctx context.Context) (any bool) {
-	if !d.begin() {
-		return false
-	}
-	defer d.wg.Done()
-	d.mu.Lock()
-	if now := time.Now(); now.Sub(d.reached) < reachAfter {
-		d.mu.Unlock()
-		return false
-	} else {
-		d.reached = now
-	}
-	ask := make(map[identity.ID]*registry.Record)
-	for id, c := range d.lost { // who answers is taken out of it
-		if c.Record.Check(d.cfg.Now()) != nil {
-			delete(d.lost, id)
-			continue
-		}
-		ask[id] = c.Record
-	}
-	for _, id := range d.cfg.Bootstrap {
-		if _, ok := ask[id]; !ok && id != d.net.ID() && !d.table.Has(kad.PeerKey(id)) {
-			ask[id] = nil
-		}
-	}
-	d.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
-	var asking sync.WaitGroup
-	var answered atomic.Bool
-	for id, r := range ask {
-		asking.Go(func() { // ends with ctx
-			if _, err := d.call(ctx, id, r, &query{Op: opPing}); err == nil {
-				answered.Store(true)
-			}
-		})
-	}
-	asking.Wait()
-	return answered.Load()
 }
 
 func (d *DHT) findOnce(ctx context.Context, target kad.Key, wanted func(*registry.Record) bool, rules kad.Rules) (*Result, error) {
@@ -462,7 +402,7 @@ func (d *DHT) lookup(ctx context.Context, id identity.ID) (*registry.Record, err
 
 // Find is Lookup for who wants to know what it took. Records has one at most.
 func (d *DHT) Find(ctx context.Context, id identity.ID) (*Result, error) {
-	if err := d.started(ctx); err != nil {
+	if err := d.begun(ctx); err != nil {
 		return nil, err
 	}
 	res, err := d.find(ctx, kad.PeerKey(id), func(r *registry.Record) bool { return r.ID == id }, kad.Rules{Enough: enough})
@@ -492,7 +432,7 @@ func (d *DHT) Providers(ctx context.Context, capability string) ([]*registry.Rec
 
 // FindProviders is Providers for who wants to know what it took.
 func (d *DHT) FindProviders(ctx context.Context, capability string) (*Result, error) {
-	if err := d.started(ctx); err != nil {
+	if err := d.begun(ctx); err != nil {
 		return nil, err
 	}
 	return d.find(ctx, kad.CapabilityKey(capability), func(r *registry.Record) bool { return r.Has(capability) }, kad.Rules{Enough: enough})

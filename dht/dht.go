@@ -1,9 +1,8 @@
 // Package dht finds records without any server: nodes keep them for one another, each those whose keys are closest to
 // its own, in the way of Kademlia.
 //
-//	node := &mesh.Node{Bootstrap: addrs, ListenAddrs: listen}
-//	d := dht.New(dht.Config{Bootstrap: ids, Dial: (&mesh.Dialer{Node: node, FastOpen: true}).Dial})
-//	node.Directory = d
+//	d := dht.New(dht.Config{})
+//	node := &mesh.Node{Directory: d, Bootstrap: addrs, ListenAddrs: listen, Capabilities: []string{registry.CapDHTServer}}
 //	if err := d.Start(node); err != nil {
 //		return err
 //	}
@@ -45,13 +44,10 @@ const Service = "dht"
 const (
 	queryTimeout  = 5 * time.Second
 	lookupTimeout = 30 * time.Second
+	// bootPatience is how long a lookup waits for the first answer ever.
+	bootPatience = 2 * time.Second
 	// enough answers with a record end a lookup: the newest of them counts.
 	enough = 3
-	// Those of the last maxLost who did not answer are asked again when something is not found, every reachAfter at
-	// most, and have reachTimeout to answer.
-	maxLost      = 64
-	reachAfter   = 5 * time.Second
-	reachTimeout = 2 * time.Second
 	// circlePatience is how long a lookup goes on when a query waits for it; see lookup.
 	circlePatience = 100 * time.Millisecond
 	// maxSeen bounds the records that a node remembers to have seen, and those that it has looked for.
@@ -71,15 +67,18 @@ type Network interface {
 	Listen(service string) (net.Listener, error)
 }
 
+// A fastDialer is a Network whose conns need not wait for the peer's consent, which saves each query a round trip.
+type fastDialer interface {
+	FastDial(ctx context.Context, addr string) (net.Conn, error)
+}
+
 // Config says how a node takes part. Its zero value, with a Bootstrap, is a node that answers queries once its own record
 // announces [registry.CapDHTServer].
 type Config struct {
-	// Bootstrap are nodes to ask first. The Network must know how to reach them.
+	// Bootstrap are nodes to ask first. The Network must know how to reach them. None: those that it says to know, as a
+	// [*mesh.Node] does of its own Bootstrap.
 	Bootstrap []identity.ID
-	// Dial is how others are asked; nil means the Network's. That of a mesh.Dialer with FastOpen saves a round trip
-	// each time.
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// Client makes the node ask, and not answer.
+	// Client makes the node ask, and not answer: for nodes that listen at no address.
 	Client bool
 	// Saved is a file in which the nodes that are known are kept across restarts; "" keeps none.
 	Saved string
@@ -106,6 +105,10 @@ type DHT struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	ready  chan struct{} // closed by Start
+	booted chan struct{} // closed when anybody has answered, or nobody of those who were known at first
+	back   chan struct{} // of size 1: one of the lost answers
+
+	bootOnce sync.Once // closes booted
 
 	limits  limits
 	calling calling
@@ -113,17 +116,18 @@ type DHT struct {
 
 	mu       sync.Mutex // guards all below
 	net      Network
+	dial     func(ctx context.Context, addr string) (net.Conn, error)
 	listener net.Listener
 	closed   bool
 	self     *registry.Record // our own, as published last
 	selfPut  time.Time        // when we stored it with others last
 	table    *kad.Table
 	store    *kad.Store
-	seen     *recent                      // the newest record seen of each peer
-	sought   *recent                      // likewise, of those looked for: no stranger pushes any out
-	checking map[identity.ID]struct{}     // askers that are being asked back
-	lost     map[identity.ID]*kad.Contact // who did not answer
-	reached  time.Time                    // when they were asked again last
+	seen     *recent                  // the newest record seen of each peer
+	sought   *recent                  // likewise, of those looked for: no stranger pushes any out
+	checking map[identity.ID]struct{} // askers that are being asked back
+	lost     map[identity.ID]*missed  // who did not answer
+	reached  time.Time                // when they were asked again last
 	stats    Stats
 }
 
@@ -140,7 +144,7 @@ type Stats struct {
 func New(cfg Config) *DHT {
 	d := &DHT{
 		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), store: kad.NewStore(), check: registry.Parse,
-		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*kad.Contact),
+		seen: newRecent(maxSeen), sought: newRecent(maxSeen), checking: make(map[identity.ID]struct{}), lost: make(map[identity.ID]*missed), back: make(chan struct{}, 1), booted: make(chan struct{}),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -166,7 +170,13 @@ func (d *DHT) Start(n Network) error {
 		d.mu.Unlock()
 		return errors.New("dht: start: it runs already")
 	}
-	d.net, d.table = n, kad.NewTable(kad.PeerKey(id))
+	d.net, d.dial, d.table = n, n.Dial, kad.NewTable(kad.PeerKey(id))
+	if k, ok := n.(interface{ Known() []identity.ID }); ok && d.cfg.Bootstrap == nil {
+		d.cfg.Bootstrap = k.Known()
+	}
+	if f, ok := n.(fastDialer); ok {
+		d.dial = f.FastDial
+	}
 	d.mu.Unlock()
 	var l net.Listener
 	if !d.cfg.Client {
@@ -191,6 +201,7 @@ func (d *DHT) Start(n Network) error {
 		d.wg.Go(func() { d.serve(l) }) // ends when the listener is closed
 	}
 	d.wg.Go(d.maintain) // ends with ctx
+	d.wg.Go(d.seek)     // likewise
 	close(d.ready)
 	return nil
 }
@@ -212,6 +223,34 @@ func (d *DHT) Close() error {
 	}
 	return nil
 }
+
+// begun returns an error if Start was not called, and otherwise waits for the first answer, for a little.
+func (d *DHT) begun(ctx context.Context) error {
+	d.mu.Lock()
+	begun := d.net != nil
+	d.mu.Unlock()
+	if !begun {
+		return errNotStarted
+	}
+	if err := d.started(ctx); err != nil {
+		return err
+	}
+	t := time.NewTimer(bootPatience)
+	defer t.Stop()
+	select {
+	case <-d.booted:
+	case <-t.C:
+	case <-d.ctx.Done():
+		return net.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (d *DHT) boot() { d.bootOnce.Do(func() { close(d.booted) }) }
+
+var errNotStarted = errors.New("the DHT has not begun: call Start first")
 
 // start waits until Start was called, and returns an error if ctx or the DHT ends before.
 func (d *DHT) started(ctx context.Context) error {

@@ -187,14 +187,17 @@ func (d *DHT) closedStart(n Network) error {
 	return d.Start(n)
 }
 
-// Before Start all waits for it, or for the context.
+// Before Start a record waits for it, or for the context; who looks something up is told to call it.
 func TestBeforeStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New(Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := d.Lookup(ctx, registrytest.Key(t).ID()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := d.Lookup(ctx, registrytest.Key(t).ID()); !errors.Is(err, errNotStarted) {
 			t.Errorf("Lookup: %v", err)
+		}
+		if err := d.Publish(ctx, registrytest.Signed(t, registrytest.Key(t), time.Now())); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Publish: %v", err)
 		}
 		d.Close()
 	})

@@ -368,12 +368,33 @@ func TestHostileFile(t *testing.T) {
 	}
 }
 
-func TestDial(t *testing.T) {
-	errUsed := errors.New("used")
+// A hasty network knows one node, and can ask without waiting for consent.
+type hasty struct {
+	Network
+	knows identity.ID
+}
+
+var errHasty = errors.New("asked in haste")
+
+func (h hasty) FastDial(context.Context, string) (net.Conn, error) { return nil, errHasty }
+func (h hasty) Known() []identity.ID                               { return []identity.ID{h.knows} }
+
+// What a network can do beyond what it must is used.
+func TestNetworkThatCanMore(t *testing.T) {
 	f := newFabric(time.Now)
 	to := f.node(t, Config{})
-	n := f.node(t, Config{Client: true, Dial: func(context.Context, string) (net.Conn, error) { return nil, errUsed }})
-	if _, err := n.call(t.Context(), to, nil); !errors.Is(err, errUsed) {
+	n := New(Config{Client: true})
+	defer n.Close()
+	if _, err := n.Lookup(t.Context(), to.ID()); !errors.Is(err, errNotStarted) {
+		t.Errorf("before Start: %v", err)
+	}
+	if err := n.Start(hasty{f.node(t, Config{Client: true}), to.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.call(t.Context(), to.ID(), nil, &query{Op: opPing}); !errors.Is(err, errHasty) {
 		t.Errorf("%v", err)
+	}
+	if !slices.Equal(n.cfg.Bootstrap, []identity.ID{to.ID()}) {
+		t.Errorf("it begins with %v", n.cfg.Bootstrap)
 	}
 }

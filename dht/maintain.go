@@ -13,6 +13,7 @@ const maxPings = 16
 // maintain keeps the table and what is stored up to date.
 func (d *DHT) maintain() {
 	alone := d.bootstrap() == 0
+	d.boot()
 	for wait, n := time.Second, 1; ; {
 		next := tick
 		if alone { // those whom we know may not be there yet

@@ -45,7 +45,6 @@ func changedNode(t testing.TB, i int, by *realNode, change func(*mesh.Node)) *re
 	if by != nil {
 		cfg.Bootstrap, n.Bootstrap = []identity.ID{by.ID()}, by.Addrs()
 	}
-	cfg.Dial = (&mesh.Dialer{Node: n, FastOpen: true}).Dial
 	change(n)
 	cfg.Client = len(n.ListenAddrs) == 0
 	r := &realNode{n, dht.New(cfg)}

@@ -1,16 +1,17 @@
 package dht
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/atomicfile"
 	"github.com/splitmesh/splitmesh/internal/kad"
 	"github.com/splitmesh/splitmesh/registry"
 )
@@ -35,18 +36,14 @@ func (d *DHT) save() error {
 	if len(known) == 0 {
 		return nil // what is there may be better
 	}
-	f, err := os.CreateTemp(filepath.Dir(d.cfg.Saved), ".dht-*")
-	if err != nil {
-		return fmt.Errorf("dht: save the known nodes: %w", err)
-	}
-	defer os.Remove(f.Name()) // when it was not renamed
-	enc := encMode.NewEncoder(f)
+	var b bytes.Buffer
+	enc := encMode.NewEncoder(&b)
+	var err error
 	for _, c := range known[:min(maxSaved, len(known))] {
 		err = errors.Join(err, enc.Encode(c.Record.Marshal()))
 	}
-	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), d.cfg.Saved)
+		err = atomicfile.Write(d.cfg.Saved, b.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("dht: save the known nodes: %w", err)
@@ -59,14 +56,7 @@ func (d *DHT) load() (known []*kad.Contact) {
 	if d.cfg.Saved == "" {
 		return nil
 	}
-	st, err := os.Stat(d.cfg.Saved)
-	if err == nil && !st.Mode().IsRegular() {
-		err = errors.New("it is no regular file") // to open a pipe waits for its other end
-	}
-	var f *os.File
-	if err == nil {
-		f, err = os.Open(d.cfg.Saved)
-	}
+	f, err := openRegular(d.cfg.Saved)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("the known nodes were not read", "err", err)
@@ -95,4 +85,16 @@ func (d *DHT) load() (known []*kad.Contact) {
 		}
 	}
 	return known
+}
+
+// openRegular opens a file to be read, unless it is something whose end never comes.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path) // before Open, which would wait at a pipe
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
 }

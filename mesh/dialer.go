@@ -45,6 +45,11 @@ func (n *Node) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return (&Dialer{Node: n}).Dial(ctx, addr)
 }
 
+// FastDial is Dial with FastOpen: it does not wait for the peer's consent.
+func (n *Node) FastDial(ctx context.Context, addr string) (net.Conn, error) {
+	return (&Dialer{Node: n, FastOpen: true}).Dial(ctx, addr)
+}
+
 // DialContext is Dial with the signature that http.Transport wants. network is
 // "mesh", "tcp" or empty.
 func (n *Node) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -13,7 +13,7 @@ import (
 const drainsAtOnce = 64
 
 // goingAway answers who wants to begin something at a relay that is being drained.
-var goingAway = openAnswer{status: statusBusy, body: []byte("this relay is going away")}
+var goingAway = openAnswer{status: statusLeaving}
 
 // Drain prepares the end of a relay: it takes no more reservations and circuits, is no
 // relay in its record any more, and tells its peers, which reserve elsewhere and move
@@ -83,23 +83,26 @@ func (n *Node) serveDrain(s *session.Session, a *accepted, st *session.Stream) {
 	relay := s.Peer()
 	n.mu.Lock()
 	ours := n.asked[relay] == s || a.dialled && a.hop
+	lost := n.reservations[relay] == s
 	var links []*link
 	if ours {
 		for _, l := range n.links {
 			links = append(links, l)
 		}
-		if n.reservations[relay] == s {
-			delete(n.reservations, relay) // n.asked stays: circuits may still come
-			n.reservationsChanged()
-		}
+	}
+	if lost {
+		delete(n.reservations, relay) // n.asked stays: circuits may still come
+		n.reservationsChanged()
 	}
 	n.mu.Unlock()
 	if !ours {
 		refuse(st, openAnswer{status: statusRefused})
 		return
 	}
-	n.log.Info("a relay is going away", "relay", relay.Short())
-	n.publish()
+	if lost {
+		n.log.Info("a relay is going away", "relay", relay.Short())
+		n.publish()
+	}
 	for _, l := range links {
 		l.leave(relay)
 	}
@@ -112,7 +115,7 @@ func (l *link) leave(relay identity.ID) {
 	defer l.mu.Unlock()
 	left := false
 	for _, r := range l.live {
-		if r.relay == relay {
+		if r.relay == relay && !r.leaving {
 			r.leaving, left = true, true
 		}
 	}

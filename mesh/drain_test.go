@@ -108,7 +108,7 @@ func TestDrainOfTheOnlyRelay(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	other := start(t, &mesh.Node{Identity: key(t, 3), Bootstrap: boot})
-	if _, err := other.Dial(within(t), server.ID().String()+":x"); !errors.Is(err, mesh.ErrBusy) {
+	if _, err := other.Dial(within(t), server.ID().String()+":x"); !errors.Is(err, mesh.ErrRelayLeaving) {
 		t.Errorf("a new circuit: %v", err)
 	}
 	plain := start(t, &mesh.Node{Identity: key(t, 4)})

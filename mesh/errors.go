@@ -29,6 +29,8 @@ var (
 	ErrBusy = errors.New("the peer's listener is full")
 	// ErrNotReserved reports a relay at which the peer holds no reservation.
 	ErrNotReserved = errors.New("the peer holds no reservation at the relay")
+	// ErrRelayLeaving reports a relay that takes nothing new; see Node.Drain.
+	ErrRelayLeaving = errors.New("the relay is going away: others will do")
 	// ErrDatagramSize reports a datagram over MaxDatagram.
 	ErrDatagramSize = session.ErrDatagramSize
 	// ErrDatagramPolicy reports a conn of a private policy, which has no datagrams.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/atomicfile"
 	"github.com/splitmesh/splitmesh/internal/session"
 )
 
@@ -137,19 +137,7 @@ func (h *FirstHops) save() error {
 	if h.path == "" {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(h.path), filepath.Base(h.path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(appendFirstHops(nil, h.hops))
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), h.path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the error that matters is the first
-	}
-	return err
+	return atomicfile.Write(h.path, appendFirstHops(nil, h.hops))
 }
 
 // appendFirstHops writes a line for each: ID, expiry and since when it fails, in

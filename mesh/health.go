@@ -70,6 +70,16 @@ func (n *Node) forgetHealth() {
 	delete(n.healths, oldest)
 }
 
+// Known are the IDs of Bootstrap: whom the node knew from the start.
+func (n *Node) Known() (ids []identity.ID) {
+	for _, b := range n.Bootstrap {
+		if _, id, ok, err := transport.SplitPeer(b); err == nil && ok && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Peers says how the peers fare that the node was told of by Bootstrap, has sessions
 // with, or had to do with lately: in the order of their IDs.
 func (n *Node) Peers() (out []PeerHealth) {

@@ -21,9 +21,6 @@ import (
 const (
 	connectTimeout = 30 * time.Second
 	joinTimeout    = 15 * time.Second
-	// stagger is how long the first route may try before the next joins in
-	// (RFC 8305, section 5).
-	stagger = 250 * time.Millisecond
 	// A route that failed rests, twice as long each time.
 	minRest = 500 * time.Millisecond
 	maxRest = 30 * time.Second
@@ -208,80 +205,6 @@ func (l *link) run() {
 	}
 	l.maintain(s)
 	l.n.unlink(l)
-}
-
-// connect tries the routes, each a little after the one before, and makes the
-// session of the first that leads to the peer.
-func (l *link) connect(ctx context.Context) (*session.Session, error) {
-	routes, err := l.n.routes(ctx, l.key, l.hints)
-	if err != nil {
-		return nil, err
-	}
-	l.known = routes
-	if len(routes) == 1 { // nothing to race with
-		conn, res, err := l.dial(ctx, &routes[0], nil)
-		if err != nil {
-			err = &RouteError{routes[0].String(), err}
-			l.setTrouble(err)
-			l.failed(&routes[0])
-			return nil, err
-		}
-		return l.begin(conn, res, routes[0])
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	type result struct {
-		route route
-		conn  net.Conn
-		res   *handshake.Result
-		err   error
-	}
-	results := make(chan result)
-	var errs []error
-	running := 0
-	start := func() {
-		r := routes[0]
-		routes = routes[1:] // l.known stays
-		running++
-		l.n.wg.Go(func() { // l.run, which runs, keeps wg above zero; ends with ctx
-			conn, res, err := l.dial(ctx, &r, nil)
-			select {
-			case results <- result{r, conn, res, err}:
-			case <-ctx.Done():
-				if conn != nil {
-					conn.Close()
-				}
-			}
-		})
-	}
-	start()
-	next := time.NewTimer(stagger)
-	defer next.Stop()
-	for {
-		select {
-		case <-next.C:
-			if len(routes) > 0 {
-				start()
-				next.Reset(stagger)
-			}
-		case r := <-results:
-			running--
-			if r.err == nil {
-				return l.begin(r.conn, r.res, r.route)
-			}
-			errs = append(errs, &RouteError{r.route.String(), r.err})
-			l.setTrouble(errors.Join(errs...))
-			l.failed(&r.route)
-			if len(routes) > 0 {
-				start()
-				next.Reset(stagger)
-			} else if running == 0 {
-				return nil, errors.Join(errs...)
-			}
-		case <-ctx.Done():
-			return nil, errors.Join(append(errs, context.Cause(ctx))...)
-		}
-	}
 }
 
 // dial runs the handshake over one route.

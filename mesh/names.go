@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/registry"
 )
@@ -17,6 +19,13 @@ const nameSuffix = ".mesh"
 // [registry.ErrNotFound]. A [registry.Namer] is one.
 type Resolver interface {
 	Resolve(ctx context.Context, name string) (identity.ID, error)
+}
+
+// An AddressBook is a Resolver that knows addresses, too, each ending in /p2p/ID, such as
+// a hosts file. A node whose Names it is dials them beside what the directory knows.
+type AddressBook interface {
+	Resolver
+	Addrs(peer identity.ID) []multiaddr.Multiaddr
 }
 
 // resolve is [ParseAddr] for who also takes names.

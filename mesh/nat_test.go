@@ -123,7 +123,7 @@ func TestBehindNAT(t *testing.T) {
 	}
 	router := space("router")
 	run("ip netns exec " + router + " sysctl -qw net.ipv4.ip_forward=1")
-	run("ip -n " + router + " addr add 10.60.0.1/32 dev lo") // its address to the world
+	run("ip -n " + router + " addr add 203.0.113.1/32 dev lo") // its address to the world
 	behind := func(name, net string) string {
 		ns := space(name)
 		run(fmt.Sprintf(`ip -n %[1]s link add %[3]s type veth peer name net0 netns %[2]s
@@ -134,11 +134,11 @@ func TestBehindNAT(t *testing.T) {
 			ip -n %[2]s route add default via %[4]s.1`, router, ns, name, net))
 		return ns
 	}
-	inside, one, two := behind("inside", "192.168.77"), behind("one", "10.61.0"), behind("two", "10.62.0")
+	inside, one, two := behind("inside", "192.168.77"), behind("one", "198.51.100"), behind("two", "192.0.2")
 	run(`ip netns exec ` + router + ` nft -f - <<'END'
 		table ip nat {
-			chain in { type nat hook prerouting priority -100; ip daddr 10.60.0.1 tcp dport 4001 dnat to 192.168.77.2; }
-			chain out { type nat hook postrouting priority 100; ip saddr 192.168.77.0/24 snat to 10.60.0.1; }
+			chain in { type nat hook prerouting priority -100; ip daddr 203.0.113.1 tcp dport 4001 dnat to 192.168.77.2; }
+			chain out { type nat hook postrouting priority 100; ip saddr 192.168.77.0/24 snat to 203.0.113.1; }
 		}
 END`)
 	play := func(ns, role string) (lines *bufio.Scanner) {
@@ -172,8 +172,8 @@ END`)
 	}
 	play(one, "71")
 	play(two, "72")
-	const outside = "/ip4/10.60.0.1/"
-	lines := play(inside, fmt.Sprintf("inside /ip4/10.61.0.2/tcp/4001/p2p/%s /ip4/10.62.0.2/tcp/4001/p2p/%s", key(t, 71).ID(), key(t, 72).ID()))
+	const outside = "/ip4/203.0.113.1/"
+	lines := play(inside, fmt.Sprintf("inside /ip4/198.51.100.2/tcp/4001/p2p/%s /ip4/192.0.2.2/tcp/4001/p2p/%s", key(t, 71).ID(), key(t, 72).ID()))
 	for lines.Scan() {
 		addrs := strings.Fields(lines.Text())
 		addrs = slices.DeleteFunc(addrs, func(a string) bool { return !strings.HasPrefix(a, outside) })

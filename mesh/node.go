@@ -89,7 +89,8 @@ type Node struct {
 	Operator string
 	// Network is the network that the node is in, such as its provider's, for the same
 	// use. Name is what the node would like to be called: a directory that is a
-	// [registry.Namer] gives it to one at a time. Capabilities are what the node does
+	// [registry.Namer] gives it to one at a time, and a node that does not get it is
+	// published without ([Stats.Unpublished] says so). Capabilities are what the node does
 	// for others beside relaying, such as [registry.CapDHTServer]. All are published in
 	// its record.
 	Network, Name string
@@ -133,6 +134,7 @@ type Node struct {
 	closed       bool
 	arrivals     []transport.Listener
 	healths      map[identity.ID]health
+	unpublished  error                 // why the directory did not take the record
 	observed     []multiaddr.Multiaddr // at which peers say that they reach us
 	services     map[string]*listener
 	links        map[linkKey]*link
@@ -146,6 +148,7 @@ type Node struct {
 	wanted       int                              // reservations
 	found        map[identity.ID]*registry.Record // relays in use that the directory told of
 	relayRests   map[identity.ID]pace             // of such that failed
+	relayMet     map[identity.ID]string           // the networks in which such were met
 	seekErr      error                            // why the directory told of no more
 	reservedC    chan struct{}                    // closed and replaced when any of these changes
 	lastSequence int64
@@ -180,6 +183,7 @@ func (n *Node) init() {
 		n.healths = make(map[identity.ID]health)
 		n.found = make(map[identity.ID]*registry.Record)
 		n.relayRests = make(map[identity.ID]pace)
+		n.relayMet = make(map[identity.ID]string)
 		n.wanted = min(cmp.Or(n.Reservations, defaultReservations), maxReservations)
 		n.moved = make(chan struct{}, 1)
 		n.dialled = make(chan struct{}, 1)
@@ -260,6 +264,9 @@ func (n *Node) start(ctx context.Context) error {
 			return &OpError{Op: "start", Err: fmt.Errorf("bootstrap address %s: %w", b, transport.ErrUnsupported)}
 		}
 	}
+	if err := n.record().Sign(n.key); err != nil {
+		return &OpError{Op: "start", Err: fmt.Errorf("what the node says of itself (Name, Operator, Network, Capabilities): %w", err)}
+	}
 	for _, addr := range n.ListenAddrs {
 		l, err := n.listenOn(ctx, addr)
 		if err == nil && !n.keepArrivals(l) {
@@ -278,7 +285,7 @@ func (n *Node) start(ctx context.Context) error {
 	if n.Directory != nil {
 		n.goRun(n.keepPublished) // ends with n.ctx
 	}
-	if n.Directory != nil && len(n.unsure()) > 0 {
+	if n.tellsWhere() && len(n.unsure()) > 0 {
 		n.goRun(n.keepObserved) // ends with n.ctx
 	}
 	if n.Directory != nil || n.Authority != nil {

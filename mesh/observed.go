@@ -53,10 +53,29 @@ type observation struct {
 	at      time.Time
 }
 
+// A question is when a peer was asked last, and over which session.
+type question struct {
+	s  *session.Session
+	at time.Time
+}
+
+// due reports whether the peer is to be asked again, over s: with another session than
+// before, we may be elsewhere.
+func (q question) due(s *session.Session, now time.Time) bool {
+	age := now.Sub(q.at)
+	return age >= observeAgain || s != q.s && age >= callEvery
+}
+
+// tellsWhere reports whether the node wants the world to know where it is reached. One of
+// a private policy can't be dialled there: it would only show its address, unless it relays.
+func (n *Node) tellsWhere() bool {
+	return n.Directory != nil && (n.Relay != nil || !n.policy.Purpose.Private())
+}
+
 // keepObserved asks peers where they see this node.
 func (n *Node) keepObserved() {
 	seen := make(map[identity.ID]observation)
-	asked := make(map[identity.ID]time.Time)
+	asked := make(map[identity.ID]question)
 	t := time.NewTicker(observeEvery)
 	defer t.Stop()
 	for {
@@ -71,18 +90,21 @@ func (n *Node) keepObserved() {
 			continue
 		}
 		now := time.Now()
-		for id, at := range asked {
-			if now.Sub(at) > observedFor {
+		for id, q := range asked {
+			if now.Sub(q.at) > observedFor {
 				delete(asked, id)
 				delete(seen, id)
 			}
 		}
 		for s, network := range n.observers() {
-			at, again := asked[s.Peer()]
-			if again && now.Sub(at) < observeAgain || !again && len(asked) >= maxObservers {
+			q, again := asked[s.Peer()]
+			if again && !q.due(s, now) || !again && len(asked) >= maxObservers {
 				continue
 			}
-			asked[s.Peer()] = now
+			if q.s != s {
+				delete(seen, s.Peer())
+			}
+			asked[s.Peer()] = question{s, now}
 			o, err := n.askObserver(s, network, listeners)
 			if err != nil {
 				n.log.Debug("not observed", "peer", s.Peer().Short(), "err", err)
@@ -207,14 +229,20 @@ func agreed(seen map[identity.ID]observation) (out []multiaddr.Multiaddr) {
 	}
 	for key, by := range reached {
 		host, ok := hostOf(addrs[key])
-		host = host.Unmap()
-		usable := ok && !host.IsUnspecified() && !host.IsLoopback() && !host.IsLinkLocalUnicast() && !host.IsMulticast()
-		if usable && len(by) >= minAgreed && 2*len(hosts[host]) > len(networks[host.Is4()]) {
+		if ok && public(host) && len(by) >= minAgreed && 2*len(hosts[host]) > len(networks[host.Is4()]) {
 			out = append(out, addrs[key])
 		}
 	}
 	slices.SortFunc(out, func(a, b multiaddr.Multiaddr) int { return a.Compare(b) })
 	return out[:min(len(out), 2*maxObserved)]
+}
+
+// shared is for the customers of one provider (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// public reports whether a host is one of the Internet.
+func public(host netip.Addr) bool {
+	return host.IsGlobalUnicast() && !host.IsPrivate() && !shared.Contains(host)
 }
 
 // callers bounds what others make this node call.
@@ -288,7 +316,9 @@ func (n *Node) serveObserve(s *session.Session, a *accepted, st *session.Stream,
 		refuse(st, openAnswer{status: statusRefused})
 		return
 	}
-	if !a.services || len(addrs) == 0 { // without the network key we would not be answered
+	// Without the network key we would not be answered. And who comes from a host that is not
+	// public may stand behind it: a proxy of ours, or this machine.
+	if !a.services || len(addrs) == 0 || !public(host) {
 		refuse(st, openAnswer{body: append(host.AsSlice(), 0)})
 		return
 	}

@@ -10,6 +10,9 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/session"
+	directory "github.com/splitmesh/splitmesh/registry/memory"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // TestAgreed: what one network says is not believed, nor what fewer say than say
@@ -128,4 +131,61 @@ func FuzzObserveAddrs(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestObserveCallsNoNeighbours: who comes from a host that is not public learns that, and
+// has nobody called there: it may stand behind a proxy of the observer's.
+func TestObserveCallsNoNeighbours(t *testing.T) {
+	loopback := multiaddr.StringCast("/ip4/127.0.0.1/tcp/0")
+	observer, n := &Node{ListenAddrs: []multiaddr.Multiaddr{loopback}}, &Node{ListenAddrs: []multiaddr.Multiaddr{loopback}}
+	for _, node := range []*Node{observer, n} {
+		defer node.Close()
+		if err := node.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := n.session(t.Context(), plainKey(observer.id), demand{hopPolicy, 1}, observer.Addrs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := n.askObserver(s, "a", []multiaddr.Multiaddr{n.arrivals[0].Multiaddr()})
+	if err != nil || o.host != netip.MustParseAddr("127.0.0.1") || len(o.reached) != 0 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for host, want := range map[string]bool{"203.0.113.1": true, "2001:db8::1": true, "127.0.0.1": false, "::1": false, "172.17.0.1": false, "100.64.0.1": false, "169.254.169.254": false, "fd00::1": false} {
+		if public(netip.MustParseAddr(host)) != want {
+			t.Error(host)
+		}
+	}
+}
+
+// TestTellsWhere: a node that accepts only what comes over relays does not look for an
+// address to publish.
+func TestTellsWhere(t *testing.T) {
+	for want, n := range map[bool]*Node{
+		true:  {Directory: directory.New()},
+		false: {Directory: directory.New(), Split: splitter.Policy{Purpose: splitter.Secrecy, K: 2, N: 3}},
+	} {
+		n.init()
+		if n.tellsWhere() != want {
+			t.Error("not", want)
+		}
+	}
+}
+
+// TestQuestionIsDue: who has moved asks those with whom it has a new session, as soon as
+// they heed it.
+func TestQuestionIsDue(t *testing.T) {
+	now := time.Now()
+	old, s := new(session.Session), new(session.Session)
+	q := question{old, now}
+	for _, tt := range []struct {
+		s     *session.Session
+		after time.Duration
+		want  bool
+	}{{old, callEvery, false}, {old, observeAgain, true}, {s, callEvery - 1, false}, {s, callEvery, true}} {
+		if got := q.due(tt.s, now.Add(tt.after)); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
 }

@@ -29,6 +29,7 @@ const (
 	statusLimit       = 4 // body: value 64, limit's name
 	statusNotReserved = 5
 	statusPurpose     = 6 // body: the only purpose that the peer accepts, 8
+	statusLeaving     = 7
 )
 
 // Services of the mesh itself; the name can't be one of an application's, which
@@ -122,7 +123,7 @@ func readAnswer(r io.Reader) (a openAnswer, err error) {
 	n := int(binary.BigEndian.Uint16(head[1:]))
 	bad := &FormatError{fmt.Sprintf("answer of status %d with %d bytes", a.status, n)}
 	switch {
-	case a.status > statusPurpose, n > maxAnswerBody, a.status == statusOK && !okSizes[n], a.status == statusLimit && n < 9,
+	case a.status > statusLeaving, n > maxAnswerBody, a.status == statusOK && !okSizes[n], a.status == statusLimit && n < 9,
 		a.status == statusPurpose && n != 1:
 		return a, bad
 	}
@@ -165,6 +166,8 @@ func (a openAnswer) err(peer identity.ID) error {
 		base = ErrNoService
 	case statusBusy:
 		base = ErrBusy
+	case statusLeaving:
+		base = ErrRelayLeaving
 	case statusNotReserved:
 		base = ErrNotReserved
 	case statusLimit:

@@ -20,6 +20,13 @@ const (
 	// each time, up to maxRepublish.
 	minRepublish = time.Second
 	maxRepublish = 5 * time.Minute
+	// Of changes that follow each other the next is published minChange later, twice as
+	// long each time, up to maxChange.
+	minChange = 5 * time.Millisecond
+	maxChange = time.Minute
+	// maxAddrBytes is what the addresses of a record take at most, of registry.MaxSize: what
+	// the rest can leave them.
+	maxAddrBytes = 3000
 )
 
 // publish has the record published soon.
@@ -33,10 +40,18 @@ func (n *Node) publish() {
 // keepPublished tells the directory where the node is: when that has changed, long
 // before the record expires, and again when it failed.
 func (n *Node) keepPublished() {
-	var retry pace
+	var retry, changes pace
 	for {
+		select {
+		case <-n.moved: // until now: it is in what is published
+		default:
+		}
 		wait := recordLife / 3
-		switch err := n.publishRecord(); {
+		err := n.publishRecord()
+		n.mu.Lock()
+		n.unpublished = err
+		n.mu.Unlock()
+		switch {
 		case err == nil:
 			retry = pace{}
 		case n.ctx.Err() != nil:
@@ -50,15 +65,21 @@ func (n *Node) keepPublished() {
 			retry.next(minRepublish, maxRepublish)
 			wait = retry.left()
 		}
-		t := time.NewTimer(wait)
+		if time.Since(changes.at) > maxChange {
+			changes = pace{} // the next is published soon
+		}
+		changes.next(minChange, maxChange)
 		select {
+		case <-time.After(wait):
 		case <-n.moved:
-		case <-t.C:
+			select { // who keeps us moving is not to keep us publishing
+			case <-time.After(changes.left()):
+			case <-n.ctx.Done():
+				return
+			}
 		case <-n.ctx.Done():
-			t.Stop()
 			return
 		}
-		t.Stop()
 	}
 }
 
@@ -71,6 +92,15 @@ func (n *Node) publishRecord() error {
 		return err
 	}
 	err = n.Directory.Publish(ctx, rec)
+	if errors.Is(err, registry.ErrNameTaken) {
+		// To be found by the ID matters more. The name is tried again each time.
+		nameless := n.record()
+		nameless.Name = ""
+		if signErr := nameless.Sign(n.key); signErr != nil {
+			return signErr
+		}
+		return errors.Join(err, n.Directory.Publish(ctx, nameless))
+	}
 	if !errors.Is(err, registry.ErrRollback) {
 		return err
 	}
@@ -107,23 +137,36 @@ func (n *Node) record() *registry.Record {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
+	if n.lastSequence > now.Add(registry.MaxSkew).UnixMilli() {
+		n.lastSequence = 0 // the clock was ahead, and nobody took what was made then
+	}
 	n.lastSequence = max(now.UnixMilli(), n.lastSequence+1)
 	rec := &registry.Record{ID: n.id, Sequence: n.lastSequence, Expires: now.Add(recordLife).UnixMilli(), Operator: n.Operator, Network: n.Network, Name: n.Name}
 	rec.Capabilities = append(rec.Capabilities, n.Capabilities...)
 	if n.relay != nil && !n.relay.draining() {
 		rec.Capabilities = append(rec.Capabilities, registry.CapRelay)
 	}
+	var own []multiaddr.Multiaddr
 	for _, l := range n.arrivals {
-		rec.Addrs = append(rec.Addrs, dialable(l.Multiaddr(), net.InterfaceAddrs)...)
+		own = append(own, dialable(l.Multiaddr(), net.InterfaceAddrs)...)
 	}
-	for _, a := range n.observed {
-		if !slices.ContainsFunc(rec.Addrs, a.Equal) {
-			rec.Addrs = append(rec.Addrs, a)
+	rec.Addrs = fitting(own, append(slices.Clone(n.observed), n.circuits()...))
+	return rec
+}
+
+// fitting are the addresses that a record has room for, own ones first. However many
+// interfaces there are, half of it is for how others say to reach us; and one that is too
+// long, which is a relay's, leaves the room to the next.
+func fitting(own, others []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
+	own = own[:min(len(own), registry.MaxAddrs-min(len(others), registry.MaxAddrs/2))]
+	size := 0
+	for _, a := range slices.Concat(own, others) {
+		n := len(a.Bytes())
+		if len(out) < registry.MaxAddrs && len(a) <= registry.MaxComponents && size+n <= maxAddrBytes && !slices.ContainsFunc(out, a.Equal) {
+			out, size = append(out, a), size+n
 		}
 	}
-	rec.Addrs = append(rec.Addrs, n.circuits()...)
-	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), registry.MaxAddrs)]
-	return rec
+	return out
 }
 
 // dialable returns what others may dial of an address that is listened on: itself or, for an unspecified host, those of

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,15 +28,23 @@ const (
 	maxRelayRest = time.Hour
 	// maxRelayRests bounds those that are remembered.
 	maxRelayRests = 1024
+	// minServed is how long one has to serve us until a loss is no failure.
+	minServed = time.Minute
 	// While relays are lacking the directory is asked again after minSeek, twice as
-	// long each time, up to maxSeek.
-	minSeek = time.Second
+	// long each time, up to maxComeback, or maxSeek if there is none to try.
+	minSeek = 250 * time.Millisecond
 	maxSeek = time.Minute
+	// maxDraining is how long a relay may say that it is going away, and stay.
+	maxDraining = 10 * time.Minute
 	// maxReservations bounds those wanted, by relays of the directory.
 	maxReservations = 8
 	// relayAddrs is how many addresses of each relay are published.
 	relayAddrs = 2
+	// maxRelayAddr is how long those may be, in bytes, for ours to have room for them.
+	maxRelayAddr = 128
 )
+
+var errElsewhere = errors.New("it is in another network than its record says, where we have a relay already")
 
 // reserveAll begins to reserve at every bootstrap address and, if those are too few,
 // at relays of the directory. mu is held.
@@ -103,19 +112,45 @@ func (n *Node) holdReservation(relay identity.ID, addr multiaddr.Multiaddr) (hel
 	}
 	n.log.Info("reserved", "relay", relay.Short())
 	n.publish()
-	select {
-	case <-s.Done():
-		n.log.Info("reservation lost", "relay", relay.Short(), "err", s.Err())
-		n.publish()
-	case <-n.ctx.Done():
+	if n.untilLost(s); n.ctx.Err() != nil {
+		return true, nil
 	}
+	n.log.Info("reservation lost", "relay", relay.Short(), "err", s.Err())
+	n.publish()
 	return true, nil
+}
+
+// untilLost waits until the session that holds a reservation ends, and ends it itself
+// when the relay has long been going away.
+func (n *Node) untilLost(s *session.Session) {
+	var late <-chan time.Time
+	for {
+		n.mu.Lock()
+		leaving, changed := n.reservations[s.Peer()] != s, n.reservedC
+		n.mu.Unlock()
+		if leaving && late == nil {
+			late = time.After(maxDraining)
+		}
+		select {
+		case <-changed:
+		case <-late:
+			s.Close()
+			return
+		case <-s.Done():
+			return
+		case <-n.ctx.Done():
+			return
+		}
+	}
 }
 
 // reserve asks a relay to forward to us while the session with it lives.
 func (n *Node) reserve(relay identity.ID, addr multiaddr.Multiaddr) (*session.Session, error) {
 	s, err := n.hop(n.ctx, relay, addr)
 	if err != nil {
+		return nil, err
+	}
+	if err := n.elsewhere(s); err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
@@ -175,10 +210,15 @@ func (n *Node) seekRelays() {
 		var due <-chan time.Time // nil: not until something changes
 		switch {
 		case lack <= 0:
-			asking = pace{} // the next loss is made good at once
 		case asking.left() == 0:
-			asking.next(minSeek, maxSeek)
-			n.reserveAtSome(lack)
+			if time.Since(asking.at) > maxSeek {
+				asking = pace{} // the next loss is made good soon
+			}
+			if n.reserveAtSome(lack) {
+				asking.next(minSeek, maxComeback)
+			} else {
+				asking.next(minSeek, maxSeek)
+			}
 			continue
 		default:
 			due = time.After(asking.left())
@@ -193,15 +233,15 @@ func (n *Node) seekRelays() {
 }
 
 // reserveAtSome begins to reserve at up to k relays of the directory, chosen to be as
-// unlike each other and those in use as can be.
-func (n *Node) reserveAtSome(k int) {
+// unlike each other and those in use as can be. It reports whether there are any.
+func (n *Node) reserveAtSome(k int) bool {
 	ctx, cancel := context.WithTimeout(n.ctx, lookupTimeout)
 	known, err := registry.Providers(ctx, n.Directory, registry.CapRelay)
 	cancel()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
-		return
+		return false
 	}
 	n.seekErr = err
 	candidates := make(map[identity.ID]*registry.Record)
@@ -218,6 +258,7 @@ func (n *Node) reserveAtSome(k int) {
 		n.found[id] = candidates[id]
 		n.reserving[id] = struct{}{}
 		n.wg.Go(func() { // ends with the reservation, or n.ctx
+			begun := time.Now()
 			held, err := n.holdReservation(id, nil)
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -226,29 +267,66 @@ func (n *Node) reserveAtSome(k int) {
 				n.seekErr = fmt.Errorf("relay %s: %w", id.Short(), err)
 			}
 			delete(n.refusals, id)
-			n.restRelay(id, held)
+			n.restRelay(id, held && time.Since(begun) >= minServed)
 			n.reservationsChanged()
 		})
 	}
+	return len(free) > 0
 }
 
-// relayRoute is the way to a relay by its record, if there is one that we can take.
+// elsewhere objects to a relay of the directory that was met in another network than
+// that for which it was chosen, if there is one in use already: or a single host would be
+// as many networks as its records say. Where it was met it may be chosen for later.
+func (n *Node) elsewhere(s *session.Session) error {
+	met := ""
+	for _, p := range s.Stats().Paths {
+		if p.Dialled && p.Host.IsValid() {
+			met = networkOf(p.Host)
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	rec := n.found[s.Peer()]
+	if rec == nil || met == "" {
+		return nil
+	}
+	if chosen, ok := n.relayRoute(rec); ok && chosen.group == met {
+		return nil
+	}
+	for id := range n.relayMet { // room for one: any other may go
+		if len(n.relayMet) < maxRelayRests {
+			break
+		}
+		delete(n.relayMet, id)
+	}
+	n.relayMet[rec.ID] = met
+	for _, r := range n.relaysInUse() {
+		if r.relay != rec.ID && r.group == met {
+			return errElsewhere
+		}
+	}
+	return nil
+}
+
+// relayRoute is the way to a relay by its record, if there is one that we can take. Its
+// network is the one in which it was met, if it ever was. mu is held.
 func (n *Node) relayRoute(rec *registry.Record) (r route, ok bool) {
 	for _, a := range directAddrs(rec) {
 		if n.canDial(a) {
-			return route{relay: rec.ID, operator: rec.Operator, group: transport.NetworkGroup(a)}, true
+			return route{relay: rec.ID, operator: rec.Operator, group: cmp.Or(n.relayMet[rec.ID], transport.NetworkGroup(a))}, true
 		}
 	}
 	return r, false
 }
 
-// directAddrs are the record's addresses that are no circuits, without /p2p/ID.
+// directAddrs are the record's addresses that are no circuits, nor too long, without
+// /p2p/ID.
 func directAddrs(rec *registry.Record) (out []multiaddr.Multiaddr) {
 	for _, a := range rec.Addrs {
 		if _, _, circuit, err := transport.SplitCircuit(a); err != nil || circuit {
 			continue
 		}
-		if base, id, named, err := transport.SplitPeer(a); err == nil && (!named || id == rec.ID) {
+		if base, id, named, err := transport.SplitPeer(a); err == nil && (!named || id == rec.ID) && len(base.Bytes()) <= maxRelayAddr {
 			out = append(out, base)
 		}
 	}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -221,4 +224,137 @@ func TestClockThatWentBack(t *testing.T) {
 		r, err := dir.Lookup(t.Context(), k.ID())
 		return err == nil && r.Sequence > ahead.Sequence && len(r.Addrs) == 1
 	})
+}
+
+// TestRecordThatCannotBe: what a node can't say of itself is told when it starts.
+func TestRecordThatCannotBe(t *testing.T) {
+	for field, n := range map[string]*mesh.Node{
+		"name": {Name: "Ann Smith"}, "capabilities": {Capabilities: []string{"Bad Cap"}}, "operator": {Operator: "a\nb"},
+	} {
+		if err := n.Start(within(t)); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+		n.Close()
+	}
+}
+
+// TestNameTaken: who does not get its name is found by its ID.
+func TestNameTaken(t *testing.T) {
+	dir := directory.New()
+	first := start(t, &mesh.Node{Identity: key(t, 1), Directory: dir, Name: "ann", ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
+	known(t, dir, first.ID())
+	second := start(t, &mesh.Node{Identity: key(t, 2), Directory: dir, Name: "ann", ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
+	known(t, dir, second.ID())
+	until(t, "it is said why", func() bool { return errors.Is(second.Stats().Unpublished, registry.ErrNameTaken) })
+	if id, err := dir.Resolve(t.Context(), "ann"); err != nil || id != first.ID() {
+		t.Error(id, err)
+	}
+	if err := first.Stats().Unpublished; err != nil {
+		t.Error(err)
+	}
+}
+
+// A hanging directory answers nobody.
+type hanging struct{ registry.Directory }
+
+func (hanging) Lookup(ctx context.Context, _ identity.ID) (*registry.Record, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestDirectoryThatHangs: it holds up no dial of who is known, directly or by a relay.
+// Time is virtual.
+func TestDirectoryThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := memory.NewNetwork(memory.Options{})
+		defer wire.Close()
+		boot := memoryRelays(t, wire, 1)
+		server := start(t, &mesh.Node{Identity: key(t, 1), Bootstrap: boot, Transports: []transport.Transport{wire.Transport()}})
+		go echo(listen(t, server, "echo", 1))
+		near := start(t, &mesh.Node{Identity: key(t, 2), ListenAddrs: []multiaddr.Multiaddr{addr(t, "/memory/7777")}, Transports: []transport.Transport{wire.Transport()}})
+		go echo(listen(t, near, "echo", 0))
+		client := start(t, &mesh.Node{Identity: key(t, 3), Bootstrap: append(boot, near.Addrs()...), Directory: hanging{directory.New()}, Transports: []transport.Transport{wire.Transport()}})
+		for n, most := range map[*mesh.Node]time.Duration{near: time.Second, server: 2 * time.Second} {
+			begun := time.Now()
+			if err := ask(within(t), &mesh.Dialer{Node: client}, n.ID().String()+":echo"); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begun); took > most {
+				t.Errorf("it took %v", took)
+			}
+		}
+		for _, n := range []*mesh.Node{client, near, server} {
+			n.Close()
+		}
+	})
+}
+
+// TestUnknownPeer: that nobody knows it is said first, and the relays that do not either
+// come after it.
+func TestUnknownPeer(t *testing.T) {
+	_, boot := relays(t, 1, overTCP, mesh.RelayConfig{})
+	n := start(t, &mesh.Node{Directory: directory.New(), Bootstrap: boot})
+	_, err := n.Dial(within(t), key(t, 77).ID().String()+":x")
+	if !errors.Is(err, registry.ErrNotFound) || !errors.Is(err, mesh.ErrNotReserved) || strings.Index(err.Error(), "no record") > strings.Index(err.Error(), "relay") {
+		t.Error(err)
+	}
+}
+
+// TestNetworksAreNoClaims: relays of one host whose records claim networks of their own
+// get one reservation of three, while there are relays in other networks.
+func TestNetworksAreNoClaims(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs all of 127.0.0.0/8")
+	}
+	dir := directory.New()
+	relay := func(i int, host string, claims ...string) identity.ID {
+		n := start(t, &mesh.Node{Identity: key(t, 400+i), ListenAddrs: []multiaddr.Multiaddr{addr(t, "/ip4/"+host+"/tcp/0")}, Relay: &mesh.RelayConfig{}})
+		rec, err := n.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		claimed := &registry.Record{Sequence: rec.Sequence, Expires: rec.Expires, Capabilities: rec.Capabilities}
+		for _, c := range claims {
+			claimed.Addrs = append(claimed.Addrs, addr(t, c))
+		}
+		claimed.Addrs = append(claimed.Addrs, rec.Addrs...)
+		if err := claimed.Sign(key(t, 400+i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Publish(t.Context(), claimed); err != nil {
+			t.Fatal(err)
+		}
+		return n.ID()
+	}
+	for i := range 8 {
+		relay(i, "127.0.0.1", fmt.Sprintf("/ip4/127.%d.0.1/tcp/1", 10+i)) // where nobody is
+	}
+	honest := []identity.ID{relay(8, "127.2.0.1"), relay(9, "127.3.0.1")}
+	hidden := start(t, &mesh.Node{Identity: key(t, 1), Directory: dir})
+	listen(t, hidden, "echo", 3)
+	until(t, "it is reserved in three networks", func() bool {
+		at := hidden.Stats().Reservations
+		return len(at) == 3 && slices.Contains(at, honest[0]) && slices.Contains(at, honest[1])
+	})
+}
+
+// TestRelaysOfOneNetwork: where there are no others, all are taken, wherever they say to be.
+func TestRelaysOfOneNetwork(t *testing.T) {
+	dir := directory.New()
+	for i := range 3 {
+		n := start(t, &mesh.Node{Identity: key(t, 400+i), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}, Relay: &mesh.RelayConfig{}})
+		rec, err := n.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		addrs := append([]multiaddr.Multiaddr{addr(t, fmt.Sprintf("/ip4/127.%d.0.1/tcp/1", 10+i))}, rec.Addrs...)
+		claimed := &registry.Record{Sequence: rec.Sequence, Expires: rec.Expires, Capabilities: rec.Capabilities, Addrs: addrs}
+		if err := claimed.Sign(key(t, 400+i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Publish(t.Context(), claimed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listen(t, start(t, &mesh.Node{Identity: key(t, 1), Directory: dir}), "echo", 3)
 }

@@ -65,25 +65,46 @@ func (n *Node) routes(ctx context.Context, key linkKey, hints []multiaddr.Multia
 	if errors.Is(err, ErrRevoked) {
 		return nil, err
 	}
-	var addrs []multiaddr.Multiaddr
+	addrs := n.addrsOf(key.peer, hints, rec)
+	found := n.sortRoutes(ctx, key, addrs)
+	if len(found) == 0 {
+		return nil, noRoute(key, len(addrs) > 0, n.Directory != nil, err)
+	}
+	return found, nil
+}
+
+// addrsOf are the addresses by which a peer may be reached: its own, and those of relays
+// that may know it. rec may be nil.
+func (n *Node) addrsOf(peer identity.ID, hints []multiaddr.Multiaddr, rec *registry.Record) (addrs []multiaddr.Multiaddr) {
 	addrs = append(addrs, hints...)
+	if book, ok := n.Names.(AddressBook); ok {
+		for _, a := range book.Addrs(peer) {
+			if _, id, named, err := transport.SplitPeer(a); err == nil && named && id == peer {
+				addrs = append(addrs, a)
+			}
+		}
+	}
 	addrs = append(addrs, n.Bootstrap...)
 	if rec != nil {
 		addrs = append(addrs, worthDialling(rec.Addrs, net.InterfaceAddrs)...)
 	}
-	found := n.sortRoutes(ctx, key, addrs)
-	if len(found) == 0 {
-		switch {
-		case err != nil && !errors.Is(err, registry.ErrNotFound):
-			return nil, err
-		case len(addrs) == 0:
-			return nil, fmt.Errorf("%w: give the node addresses of relays or of the peer (Bootstrap, SPLITMESH_BOOTSTRAP), or a Directory", ErrNoRoute)
-		case key.relayedOnly:
-			return nil, fmt.Errorf("%w: no relay is known, and RelayedOnly allows no direct address", ErrNoRoute)
-		}
-		return nil, ErrNoRoute
+	return addrs
+}
+
+// noRoute says why there is no way to a peer. looked is what the directory said, nil if
+// it was not asked or knows the peer.
+func noRoute(key linkKey, addrs, directory bool, looked error) error {
+	switch {
+	case looked != nil:
+		return fmt.Errorf("%w: %w", ErrNoRoute, looked)
+	case key.relayedOnly && addrs:
+		return fmt.Errorf("%w: no relay is known, and RelayedOnly allows no direct address", ErrNoRoute)
+	case directory:
+		return fmt.Errorf("%w: its record has no address that this node can dial", ErrNoRoute)
+	case !addrs:
+		return fmt.Errorf("%w: give the node addresses of relays or of the peer (Bootstrap, SPLITMESH_BOOTSTRAP), or a Directory", ErrNoRoute)
 	}
-	return found, nil
+	return ErrNoRoute
 }
 
 // sortRoutes makes routes of addresses: the peer's own, circuits to the peer, and

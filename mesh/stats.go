@@ -85,7 +85,10 @@ type SessionStats struct {
 type Stats struct {
 	Sessions     []SessionStats
 	Reservations []identity.ID // the relays that forward to us
-	Relay        RelayStats
+	// Unpublished is why the directory did not take the node's record, or its name;
+	// nil: it did, or there is none.
+	Unpublished error
+	Relay       RelayStats
 	// Sent, Received and ReSent count as those of Path do: of all sessions, those that
 	// have ended included.
 	Sent, Received, ReSent uint64
@@ -110,6 +113,7 @@ func (n *Node) Stats() Stats {
 	for id := range n.reservations {
 		st.Reservations = append(st.Reservations, id)
 	}
+	st.Unpublished = n.unpublished
 	n.mu.Unlock()
 	for _, s := range all {
 		now := s.Stats()

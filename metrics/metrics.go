@@ -18,6 +18,7 @@
 //	splitmesh_received_bytes_total      counter  bytes received in sessions, likewise
 //	splitmesh_resent_bytes_total        counter  of the bytes sent, those that another path had carried before
 //	splitmesh_reservations              gauge    relays that forward to this node
+//	splitmesh_unpublished               gauge    1 when a directory did not take the node's record, or its name
 //	splitmesh_relay_reservations        gauge    peers to which this node, a relay, forwards
 //	splitmesh_relay_circuits            gauge    circuits that it carries
 //	splitmesh_relay_bytes_total         counter  bytes that circuits have carried, both ways together
@@ -53,6 +54,7 @@ var (
 	received          = describe("received_bytes_total", "Bytes received in sessions, those that ended included.")
 	resent            = describe("resent_bytes_total", "Bytes sent that another path had carried before.")
 	reservations      = describe("reservations", "Relays that forward to this node.")
+	unpublished       = describe("unpublished", "1 when a directory did not take the node's record, or its name.")
 	relayReservations = describe("relay_reservations", "Peers to which this relay forwards.")
 	relayCircuits     = describe("relay_circuits", "Circuits that this relay carries.")
 	relayBytes        = describe("relay_bytes_total", "Bytes that circuits have carried, both ways together.")
@@ -76,7 +78,7 @@ func NewCollector(node *mesh.Node) prometheus.Collector { return collector{node}
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		sessions, pathless, streams, paths, peers, sent, received, resent, reservations,
+		sessions, pathless, streams, paths, peers, sent, received, resent, reservations, unpublished,
 		relayReservations, relayCircuits, relayBytes, relayRefused,
 	} {
 		out <- d
@@ -127,6 +129,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	value(received, counter, float64(st.Received))
 	value(resent, counter, float64(st.ReSent))
 	value(reservations, gauge, float64(len(st.Reservations)))
+	lacking := 0.
+	if st.Unpublished != nil {
+		lacking = 1
+	}
+	value(unpublished, gauge, lacking)
 	value(relayReservations, gauge, float64(st.Relay.Reservations))
 	value(relayCircuits, gauge, float64(st.Relay.Circuits))
 	value(relayBytes, counter, float64(st.Relay.Bytes))

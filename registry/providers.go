@@ -59,11 +59,11 @@ func Providers(ctx context.Context, d Directory, capability string) (found []*Re
 	if !ok {
 		return nil, &RecordError{Op: "list", Err: fmt.Errorf("%T finds no peers by capability: %w", d, errors.ErrUnsupported)}
 	}
-	somebody, err := identity.GenerateKey() // not any 32 bytes: a Lister far away is asked in text, which only IDs have
+	start, err := identity.GenerateKey() // its ID is one that every List takes
 	if err != nil {
-		return nil, err
+		return nil, &RecordError{Op: "list", Err: err}
 	}
-	from := somebody.ID()
+	from := start.ID()
 	after := from
 	for wrapped, calls := false, 0; calls < providerCalls && len(found) < MaxProviders; calls++ {
 		page, next, err := l.List(ctx, after, MaxProviders, capability)

@@ -83,17 +83,12 @@ func (w *world) live(ctx context.Context, m *member) error {
 	if m.relay {
 		n.Relay = new(mesh.RelayConfig)
 	}
-	cfg := dht.Config{Client: m.hidden, Dial: (&mesh.Dialer{Node: n, FastOpen: true}).Dial, Logger: w.log}
+	cfg := dht.Config{Client: m.hidden, Logger: w.log}
 	if !m.hidden {
 		n.Capabilities = []string{registry.CapDHTServer}
 		n.ListenAddrs = m.addrs
 		if n.ListenAddrs == nil {
 			n.ListenAddrs = []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/ws")}
-		}
-	}
-	for _, b := range n.Bootstrap {
-		if _, id, _, err := transport.SplitPeer(b); err == nil {
-			cfg.Bootstrap = append(cfg.Bootstrap, id)
 		}
 	}
 	d := dht.New(cfg)

@@ -29,6 +29,7 @@ type status struct {
 	Circuits     int               `json:"circuits"`
 	Bytes        uint64            `json:"bytes"` // that circuits have carried
 	Refused      map[string]uint64 `json:"refused"`
+	Unpublished  string            `json:"unpublished,omitempty"` // why a directory did not take its record
 }
 
 // peer is one that the relay has sessions with.
@@ -101,6 +102,9 @@ func (r *relay) status() status {
 		ID: r.node.ID(), Addrs: r.addrs(), State: "serving", Since: r.since, Sessions: len(st.Sessions),
 		Reservations: st.Relay.Reservations, Circuits: st.Relay.Circuits, Bytes: st.Relay.Bytes, Refused: st.Relay.Refused,
 	}
+	if st.Unpublished != nil {
+		s.Unpublished = st.Unpublished.Error()
+	}
 	if r.draining.Load() {
 		s.State = "draining"
 	}
@@ -154,6 +158,9 @@ func adminCommands(a *program.App) []*cobra.Command {
 				t.Row("carried", humanize.IBytes(s.Bytes))
 				for _, limit := range slices.Sorted(maps.Keys(s.Refused)) {
 					t.Row("refused by "+limit, strconv.FormatUint(s.Refused[limit], 10))
+				}
+				if s.Unpublished != "" {
+					t.Row("not published", s.Unpublished)
 				}
 				return t.Flush()
 			}),

@@ -210,35 +210,6 @@ func TestSaveFollowsNoLink(t *testing.T) {
 	onlyThere(t, path, "a-precious", "b-link", "c-dangling")
 }
 
-// Both ways of taking a name fail when it is taken, even if nobody saw that coming.
-func TestPlace(t *testing.T) {
-	noLinks := func(_, _ string) error { return errors.ErrUnsupported }
-	for name, link := range map[string]func(_, _ string) error{"links": os.Link, "no links": noLinks} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, "key")
-			for i, want := range []error{nil, ErrExists} {
-				temp, err := writeTemp(dir, "key", []byte{byte('0' + i)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := place(temp, path, link); !errors.Is(err, want) {
-					t.Fatalf("place: %v, want %v", err, want)
-				}
-				if i == 0 {
-					onlyThere(t, path, "key")
-				}
-			}
-			if got := string(read(t, path)); got != "0" {
-				t.Errorf("the file holds %q", got)
-			}
-			if err := place(filepath.Join(dir, "nothing"), filepath.Join(dir, "no", "key"), link); err == nil {
-				t.Error("place in a directory that is not there has no error")
-			}
-		})
-	}
-}
-
 // Whoever loads while another saves has the old key or the new one, never a part.
 func TestOverwriteIsAtomic(t *testing.T) {
 	path, first := saved(t)

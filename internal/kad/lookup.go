@@ -26,8 +26,9 @@ type Rules struct {
 
 // A Lookup approaches a key by asking ever closer contacts. It goes several ways at once that have no node in common,
 // so that a node that lies leads astray one of them, and those that lie together as many as there are ways to them. A
-// node belongs to the way that asks it first: were it the one on which it was named, who lies could name the honest, and
-// behind others that do not answer they would wait. On each way a network has at most [MaxGroup] nodes that count.
+// node belongs to the way on which it was named first, so that those who name each other are on one way; but a way that
+// has no other left asks those that it named too and that nobody has asked: else who lies could name the honest, and behind
+// others that do not answer they would wait. On each way a network has at most [MaxGroup] nodes that count.
 //
 // Whoever runs it asks those whom Next returns, and tells the outcome of each with Answered or Failed, until Done. It is
 // not safe for concurrent use.
@@ -52,7 +53,7 @@ type LookupStats struct {
 
 // A path is one way. Its candidates are sorted, the closest first.
 type path struct {
-	candidates []*candidate // some of them of other ways by now
+	candidates []*candidate // that were named on it, some of them on others before
 	asking     int
 	asked      int
 	found      bool
@@ -70,6 +71,7 @@ const (
 
 type candidate struct {
 	*Contact
+	owner *path // on which it was named first
 	path  *path // that asked it, nil while none did
 	hops  int   // from whoever named it first
 	state state
@@ -100,7 +102,7 @@ func (l *Lookup) add(c *Contact, way *path, hops int) {
 	}
 	n := l.known[c.ID]
 	if n == nil {
-		n = &candidate{Contact: c, hops: hops}
+		n = &candidate{Contact: c, owner: way, hops: hops}
 		l.known[c.ID] = n
 	}
 	i, named := slices.BinarySearchFunc(way.candidates, n, func(a, b *candidate) int { return l.target.Compare(a.Key, b.Key) })
@@ -133,29 +135,36 @@ func (l *Lookup) Next() (ask []*Contact) {
 	return ask
 }
 
-// next returns the closest candidate that was not asked, among the K closest that count; nil when there is none.
+// next returns whom the way asks next; nil when there is nobody now.
 func (p *path) next() *candidate {
-	if p.over {
+	if p.over || p.asked == maxAsked {
 		return nil
 	}
-	var counted [K]netip.Prefix
+	c := p.closest(func(c *candidate) bool { return c.owner == p || c.path == p })
+	if c == nil && p.asking == 0 {
+		c = p.closest(func(*candidate) bool { return true })
+		p.over = c == nil
+	}
+	return c
+}
+
+// closest returns the closest candidate that was not asked, among the K closest of those that count; nil when there is
+// none.
+func (p *path) closest(counts func(*candidate) bool) *candidate {
+	var groups [K]netip.Prefix
 	n := 0
 	for _, c := range p.candidates {
 		switch {
-		case c.state == failed || c.path != nil && c.path != p || times(counted[:n], c.Group) == MaxGroup:
+		case c.state == failed || c.path != nil && c.path != p || !counts(c) || times(groups[:n], c.Group) == MaxGroup:
 			continue
-		case c.state == fresh && p.asked == maxAsked:
-			p.over = p.asking == 0
-			return nil
 		case c.state == fresh:
 			return c
 		}
-		counted[n] = c.Group
+		groups[n] = c.Group
 		if n++; n == K {
-			break
+			return nil
 		}
 	}
-	p.over = p.asking == 0
 	return nil
 }
 

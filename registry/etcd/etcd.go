@@ -15,7 +15,7 @@
 //   - What Publish has acknowledged is kept by a majority of the members, and a Lookup that asks etcd later returns it or
 //     a newer record.
 //   - The newest record wins, whoever publishes at the same time: no peer can be rolled back to a record that could still
-//     be valid, a name is one peer's at a time, and a revocation is kept for good.
+//     be valid, a name is one peer's at a time, and a revocation of a peer that has a record is kept for good.
 //   - Whoever can write to etcd without this package can withhold records and bring back old ones, but not forge any.
 //
 // # Keys
@@ -23,6 +23,7 @@
 // Below the prefix, records/ID holds the peer's record as [registry.Record.Marshal] encodes it, and names/NAME the ID of
 // the peer that has the name. Both ride on leases, with which etcd removes them when no record of the peer's can be valid
 // any more; revocations have none. Records are also judged by the clock of whoever reads them: leases only tidy up.
+// unknown/ID, which is empty, says that the revocation in records/ID is of a peer that had no record when it came.
 //
 // etcd keeps what was replaced until it is compacted: run it with --auto-compaction-retention, or its database fills up.
 package etcd
@@ -73,12 +74,14 @@ type Options struct {
 // has expired, and who was revoked. It asks etcd each time.
 //
 // A place is given up when the peer's record, and any older one, must have expired, some time after [registry.MaxLife]
-// has passed since its Sequence. A revocation is never given up, not even that of a peer unknown here.
+// has passed since its Sequence. A revocation that took the place of a record is never given up; one of a peer unknown
+// here is when that much time has passed and a newcomer has no other place. The one that came first goes first.
 type Directory struct {
-	client         *clientv3.Client
-	options        Options // filled in
-	records, names string  // what their keys begin with
-	leases         leases
+	client  *clientv3.Client
+	options Options // filled in
+	// What their keys begin with.
+	records, names, unknown string
+	leases                  leases
 	// watching counts the calls of Watch that have seen all there was when they began.
 	watching atomic.Int32
 }
@@ -105,7 +108,8 @@ func New(client *clientv3.Client, options Options) *Directory {
 		options: options,
 		records: prefix + "/records/",
 		names:   prefix + "/names/",
-		leases:  leases{client: client, turn: make(chan struct{}, 1)},
+		unknown: prefix + "/unknown/",
+		leases:  leases{client: client, now: options.Now, turn: make(chan struct{}, 1)},
 	}
 }
 
@@ -255,5 +259,8 @@ func (d *Directory) holder(ctx context.Context, name string, kv *mvccpb.KeyValue
 	if err != nil {
 		return id, false, nil //nolint:nilerr // as above
 	}
-	return id, r.Name == name && r.Sequence > d.options.Now().Add(-registry.MaxLife).UnixMilli(), nil
+	return id, r.Name == name && r.Sequence > d.longAgo(), nil
 }
+
+// longAgo returns the Sequence from which on back a record, and any older one of its peer, must have expired.
+func (d *Directory) longAgo() int64 { return d.options.Now().Add(-registry.MaxLife).UnixMilli() }

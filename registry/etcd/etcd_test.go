@@ -280,6 +280,90 @@ func TestFull(t *testing.T) {
 	holds(t, d, renewed)
 }
 
+// Nobody fills the directory for good by revoking peers that nobody knew, and no revocation of one that was known goes.
+func TestRevocationsOfUnknownPeers(t *testing.T) {
+	clock := registrytest.NewClock()
+	client := connect(t, start(t, 1)...)
+	d := etcd.New(client, etcd.Options{Timeout: patience, MaxRecords: 3, Now: clock.Now})
+	ann, bob, carol, newcomer := registrytest.Key(t), registrytest.Key(t), registrytest.Key(t), registrytest.Key(t)
+	if carol.ID().String() < bob.ID().String() {
+		bob, carol = carol, bob // the order of the keys is not that in which they come
+	}
+	revoke := func(k *identity.Key) *registry.Record {
+		t.Helper()
+		r := registrytest.Revocation(t, k, clock.Now())
+		publish(t, d, r)
+		return r
+	}
+	full := func() {
+		t.Helper()
+		if err := d.Publish(t.Context(), registrytest.Signed(t, newcomer, clock.Now())); !errors.Is(err, etcd.ErrFull) {
+			t.Fatalf("Publish: %v, want ErrFull", err)
+		}
+	}
+	lacks := func(k *identity.Key) {
+		t.Helper()
+		if r, err := d.Lookup(t.Context(), k.ID()); !errors.Is(err, registry.ErrNotFound) {
+			t.Fatalf("Lookup: %+v, %v", r, err)
+		}
+	}
+	publish(t, d, registrytest.Signed(t, ann, clock.Now()))
+	known := revoke(ann)
+	revoke(bob)
+	clock.Advance(time.Second)
+	revoke(carol)
+	clock.Advance(time.Second)
+	renewed := revoke(bob) // and so carol's is the older
+
+	clock.Advance(registry.MaxLife - time.Second - time.Millisecond)
+	full()
+	clock.Advance(time.Millisecond)
+	publish(t, d, registrytest.Signed(t, newcomer, clock.Now()))
+	lacks(carol)
+	holds(t, d, renewed)
+	clock.Advance(365 * 24 * time.Hour)
+	holds(t, d, renewed) // as long as nobody needs its place
+	publish(t, d, registrytest.Signed(t, carol, clock.Now()))
+	lacks(bob)
+	holds(t, d, known)
+	newcomer = bob
+	full()
+
+	// What somebody wrote over is a record's place.
+	if noted, err := client.Get(t.Context(), etcd.DefaultPrefix+"unknown/", clientv3.WithPrefix()); err != nil || noted.Count != 0 {
+		t.Errorf("%d are noted, %v", noted.Count, err)
+	}
+	other := etcd.New(client, etcd.Options{Timeout: patience, MaxRecords: 1, Prefix: "other", Now: clock.Now})
+	publish(t, other, registrytest.Revocation(t, ann, clock.Now()))
+	put(t, client, "other/records/"+ann.ID().String(), "garbage")
+	clock.Advance(time.Second)
+	known = registrytest.Revocation(t, ann, clock.Now())
+	publish(t, other, known)
+	clock.Advance(365 * 24 * time.Hour)
+	if err := other.Publish(t.Context(), registrytest.Signed(t, bob, clock.Now())); !errors.Is(err, etcd.ErrFull) {
+		t.Errorf("Publish: %v, want ErrFull", err)
+	}
+	holds(t, other, known)
+}
+
+// A machine that slept, and whose monotonic clock stood still, takes no lease to last longer than it does.
+func TestLeaseAfterSleep(t *testing.T) {
+	clock := registrytest.NewClock()
+	client := connect(t, start(t, 1)...)
+	d := etcd.New(client, etcd.Options{Timeout: patience, Now: clock.Now})
+	var leases []clientv3.LeaseID
+	for _, slept := range []time.Duration{0, time.Minute, 30 * time.Hour, -time.Hour} {
+		clock.Advance(slept)
+		k := registrytest.Key(t)
+		publish(t, d, registrytest.Signed(t, k, clock.Now()))
+		_, lease := kept(t, client, etcd.DefaultPrefix+"records/"+k.ID().String())
+		leases = append(leases, lease)
+	}
+	if leases[1] != leases[0] || leases[2] == leases[0] || leases[3] != leases[2] {
+		t.Errorf("the records ride on %x", leases)
+	}
+}
+
 // What etcd refuses comes with what to do.
 func TestErrors(t *testing.T) {
 	members := start(t, 1)

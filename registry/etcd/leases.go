@@ -20,10 +20,11 @@ const slack = time.Hour
 // Sequences differ. Nobody keeps them alive. A record that is replaced moves to another lease, and so there is
 // none to revoke: it ends when what is left on it must have expired.
 //
-// How long a lease will last is reckoned by the monotonic clock since it was granted, so that no step of the wall clock
-// ends one early.
+// How long a lease will last is reckoned by two clocks since it was granted, and the shorter counts: no step of the wall
+// clock makes one seem to last longer, and neither does a machine that slept, whose monotonic clock stood still.
 type leases struct {
 	client *clientv3.Client
+	now    func() time.Time
 	// turn has a capacity of one: whoever put something in may touch granted. It is a mutex that a context interrupts.
 	turn    chan struct{}
 	granted []granted
@@ -31,7 +32,12 @@ type leases struct {
 
 type granted struct {
 	id   clientv3.LeaseID
-	ends time.Time
+	ends time.Time // by the monotonic clock
+	over time.Time // by the wall clock
+}
+
+func (l *leases) left(g granted) time.Duration {
+	return min(time.Until(g.ends), g.over.Sub(l.now()))
 }
 
 // lasting returns a lease that lasts at least as long as is needed, and at most slack longer.
@@ -40,18 +46,19 @@ func (l *leases) lasting(ctx context.Context, needed time.Duration) (clientv3.Le
 		return clientv3.NoLease, err
 	}
 	defer l.unlock()
-	l.granted = slices.DeleteFunc(l.granted, func(g granted) bool { return time.Until(g.ends) <= 0 })
+	l.granted = slices.DeleteFunc(l.granted, func(g granted) bool { return l.left(g) <= 0 })
 	for _, g := range l.granted {
-		if left := time.Until(g.ends); needed <= left && left <= needed+slack {
+		if left := l.left(g); needed <= left && left <= needed+slack {
 			return g.id, nil
 		}
 	}
-	asked := time.Now()
+	asked, at := time.Now(), l.now().Round(0) // of which what is left has no monotonic reading either
 	resp, err := l.client.Grant(ctx, int64((needed+slack)/time.Second))
 	if err != nil {
 		return clientv3.NoLease, err
 	}
-	l.granted = append(l.granted, granted{resp.ID, asked.Add(time.Duration(resp.TTL) * time.Second)})
+	lasts := time.Duration(resp.TTL) * time.Second
+	l.granted = append(l.granted, granted{resp.ID, asked.Add(lasts), at.Add(lasts)})
 	return resp.ID, nil
 }
 

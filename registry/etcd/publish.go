@@ -103,6 +103,7 @@ func (d *Directory) publish(ctx context.Context, r *registry.Record) (done bool,
 		stillMine := clientv3.Compare(clientv3.Value(givenUp), "=", r.ID.String())
 		ops = append(ops, clientv3.OpTxn([]clientv3.Cmp{stillMine}, []clientv3.Op{clientv3.OpDelete(givenUp)}, nil))
 	}
+	ops = append(ops, d.note(r, old, at)...)
 	put, err := d.client.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -129,18 +130,6 @@ func (d *Directory) replaceable(ctx context.Context, r *registry.Record, at *mvc
 		return nil, fmt.Errorf("%w: the key was revoked for good; make a new one", registry.ErrRollback)
 	}
 	return nil, fmt.Errorf("%w, made at %s", registry.ErrRollback, time.UnixMilli(old.Sequence).UTC().Format(time.RFC3339))
-}
-
-// room returns an error when no newcomer has a place.
-func (d *Directory) room(ctx context.Context) error {
-	held, err := d.client.Get(ctx, d.records, clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil {
-		return d.explain(ctx, err)
-	}
-	if held.Count >= int64(d.options.MaxRecords) {
-		return fmt.Errorf("%w (it holds %d records)", ErrFull, held.Count)
-	}
-	return nil
 }
 
 // lease returns what r rides on: none for a revocation, and for others one that lasts until all clocks agree that r, and

@@ -26,11 +26,12 @@ type member struct {
 	args     []string
 	endpoint string
 	log      string // its file
+	data     string // its directory
 	cmd      *exec.Cmd
 }
 
-// start starts a cluster of n members on free ports of 127.0.0.1, and waits until it answers.
-func start(t *testing.T, n int) []*member {
+// start starts a cluster of n members on free ports of 127.0.0.1, with those flags, and waits until it answers.
+func start(t *testing.T, n int, flags ...string) []*member {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Fatal("etcd is not in PATH, and these tests start it: install it, as with apt-get install etcd-server")
@@ -46,14 +47,15 @@ func start(t *testing.T, n int) []*member {
 		members[i] = &member{
 			endpoint: clients[i],
 			log:      filepath.Join(dir, "log"),
-			args: []string{
+			data:     filepath.Join(dir, "data"),
+			args: append([]string{
 				"--name", fmt.Sprintf("m%d", i), "--data-dir", filepath.Join(dir, "data"),
 				"--listen-client-urls", clients[i], "--advertise-client-urls", clients[i],
 				"--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i],
 				"--initial-cluster", strings.Join(cluster, ","), "--initial-cluster-token", t.Name(),
 				"--heartbeat-interval", "50", "--election-timeout", "500",
 				"--logger", "zap", "--log-level", "warn",
-			},
+			}, flags...),
 		}
 		members[i].start(t)
 	}

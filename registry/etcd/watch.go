@@ -26,14 +26,16 @@ const (
 var (
 	errStopped = errors.New("the reader of the watch stopped")
 	errBehind  = errors.New("the reader of the watch is behind")
+	errBack    = errors.New("etcd has gone back")
 )
 
 // Watch returns the records that are kept, and then each one that is published, by whomever, until ctx is done. What it
 // sees goes into Options.Cache too.
 //
 // A record is returned once it passed [registry.Record.Check], and the reader may change it. Of one peer each is newer than
-// the one before, or the same again, unless somebody put an old one back by hand. A reader that is slow, or a connection that was lost, makes it skip
-// what was replaced meanwhile, not what stands. That a record has expired, or was removed, it does not tell.
+// the one before, or the same again, unless somebody put an old one back by hand, or all of them from a backup. A reader
+// that is slow, or a connection that was lost, makes it skip what was replaced meanwhile, not what stands. That a record
+// has expired, or was removed, it does not tell.
 //
 // An error does not end it: it says that etcd can't be asked at the moment, or that something else than a record of the
 // peer's stands in a peer's place. Whoever has seen enough stops reading. Only when the client was closed, and the error
@@ -49,6 +51,9 @@ func (d *Directory) Watch(ctx context.Context) iter.Seq2[*registry.Record, error
 			switch {
 			case ctx.Err() != nil || errors.Is(err, errStopped):
 				return
+			case errors.Is(err, errBack):
+				w.seen = 0
+				continue
 			case errors.Is(err, errBehind) || errors.Is(err, rpctypes.ErrCompacted):
 				continue
 			}
@@ -117,6 +122,9 @@ func (w *watch) catchUp(ctx context.Context) error {
 		}
 		if revision == 0 {
 			revision = page.Header.Revision
+			if revision < w.seen { // etcd has gone back: see receive
+				w.seen = 0
+			}
 		}
 		for _, kv := range page.Kvs {
 			if kv.ModRevision >= w.seen && !w.tell(ctx, w.read(kv)) {
@@ -173,11 +181,19 @@ func (w *watch) receive(ctx context.Context, from int64, changes chan<- change) 
 	// A member that lost its leader ends the watch, rather than to be silent for good.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	reports := w.d.client.Watch(ctx, w.d.records, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithFilterDelete())
+	// A cluster that was restored from a backup counts its revisions on from there, and reports nothing until it has
+	// come to where it was. Its progress, which it reports every 10 minutes unless it is told otherwise, gives it away.
+	// So may a member that is behind the others; then some is told again.
+	reports := w.d.client.Watch(ctx, w.d.records, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithFilterDelete(), clientv3.WithProgressNotify())
+	reached := from - 1
 	for report := range reports {
 		if err := report.Err(); err != nil {
 			return w.d.explain(ctx, err)
 		}
+		if report.Header.Revision < reached {
+			return errBack
+		}
+		reached = report.Header.Revision
 		for _, event := range report.Events {
 			select {
 			case changes <- w.read(event.Kv):

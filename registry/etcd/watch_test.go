@@ -3,6 +3,7 @@ package etcd_test
 import (
 	"context"
 	"iter"
+	"os"
 	"testing"
 	"time"
 
@@ -58,6 +59,29 @@ func (r *reader) reads(t *testing.T, want *registry.Record) {
 		}
 		if got.Equal(want) {
 			return
+		}
+	}
+}
+
+// publishes publishes a record of a new peer, and reads it.
+func (r *reader) publishes(t *testing.T, d *etcd.Directory) {
+	t.Helper()
+	record := registrytest.Signed(t, registrytest.Key(t), time.Now())
+	publish(t, d, record)
+	r.reads(t, record)
+}
+
+// misses puts records of new peers into etcd, and reads none.
+func (r *reader) misses(t *testing.T, client *clientv3.Client, transactions, each int) {
+	t.Helper()
+	for range transactions {
+		var ops []clientv3.Op
+		for range each {
+			r := registrytest.Signed(t, registrytest.Key(t), time.Now())
+			ops = append(ops, clientv3.OpPut(etcd.DefaultPrefix+"records/"+r.ID.String(), string(r.Marshal())))
+		}
+		if _, err := client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -151,29 +175,51 @@ func TestWatchSlowReader(t *testing.T) {
 	const transactions, each = 4, 100
 	client := connect(t, start(t, 1)...)
 	d := etcd.New(client, etcd.Options{Timeout: patience})
-	first, second := registrytest.Signed(t, registrytest.Key(t), time.Now()), registrytest.Signed(t, registrytest.Key(t), time.Now())
-	publish(t, d, first)
 	r := read(t, d)
-	r.reads(t, first)
-	publish(t, d, second)
-	r.reads(t, second) // it follows now
-
-	for range transactions {
-		var ops []clientv3.Op
-		for range each {
-			r := registrytest.Signed(t, registrytest.Key(t), time.Now())
-			ops = append(ops, clientv3.OpPut(etcd.DefaultPrefix+"records/"+r.ID.String(), string(r.Marshal())))
-		}
-		if _, err := client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r.publishes(t, d)
+	r.publishes(t, d) // it follows now
+	r.misses(t, client, transactions, each)
 	last := registrytest.Signed(t, registrytest.Key(t), time.Now())
 	publish(t, d, last)
 	for len(r.newest) < 2+transactions*each+1 {
 		if got, err := r.one(t); err != nil {
 			t.Fatalf("Watch: %+v, %v", got, err)
 		}
+	}
+}
+
+// The cluster is restored from a backup, here an empty one, and counts anew: the watch notices, whether or not it has
+// something else to do first.
+func TestWatchRestoredCluster(t *testing.T) {
+	for name, behind := range map[string]bool{"waiting": false, "behind": true} {
+		t.Run(name, func(t *testing.T) {
+			members := start(t, 1, "--experimental-watch-progress-notify-interval", "200ms")
+			client := connect(t, members...)
+			d := etcd.New(connect(t, members...), etcd.Options{Timeout: patience})
+			r := read(t, d)
+			for range 5 {
+				r.publishes(t, etcd.New(client, etcd.Options{Timeout: patience}))
+			}
+			if behind {
+				r.misses(t, client, 4, 100)
+			}
+			members[0].kill()
+			if err := os.RemoveAll(members[0].data); err != nil {
+				t.Fatal(err)
+			}
+			members[0].start(t)
+			members[0].await(t)
+			after := registrytest.Signed(t, registrytest.Key(t), time.Now())
+			publish(t, etcd.New(client, etcd.Options{Timeout: patience}), after)
+			for {
+				got, err := r.one(t)
+				if err != nil {
+					t.Logf("Watch: %v", err) // that it lost its leader
+				} else if got.Equal(after) {
+					break
+				}
+			}
+		})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/atomicfile"
 	"github.com/splitmesh/splitmesh/registry"
 )
 
@@ -139,7 +140,7 @@ func (d *Directory) publish(ctx context.Context, r *registry.Record) error {
 
 // put writes what takes the place of old, which is nil for a newcomer. d.writing is held.
 func (d *Directory) put(id identity.ID, old, next *entry) error {
-	if err := writeFile(d.file(id, next.kept), next.record.Marshal()); err != nil {
+	if err := atomicfile.Write(d.file(id, next.kept), next.record.Marshal()); err != nil {
 		return err
 	}
 	if old != nil && next.kept && !old.kept {
@@ -271,7 +272,7 @@ func (d *Directory) open(ctx context.Context) error {
 	case d.entries != nil:
 		return nil
 	}
-	if err := os.MkdirAll(d.Path, 0o700); err != nil {
+	if err := atomicfile.MkdirAll(d.Path); err != nil {
 		return err
 	}
 	lock, err := lockFile(filepath.Join(d.Path, lockName))

@@ -6,10 +6,7 @@
 //	hosts := &file.Hosts{Path: "/etc/splitmesh/hosts"}
 //	directory := &file.Directory{Path: "/var/lib/app/records"}
 //	defer directory.Close()
-//	node := &mesh.Node{Directory: directory}
-//	for _, p := range hosts.Peers() {
-//		node.Bootstrap = append(node.Bootstrap, p.Addrs...)
-//	}
+//	node := &mesh.Node{Directory: directory, Names: hosts} // NAME.mesh, and the addresses of peers, as the file is edited
 //
 // The two are apart because a record is what a peer says of itself and has signed. What a hosts file says is its
 // writer's word: an address to try, and a name that means something here and nowhere else.

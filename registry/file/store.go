@@ -9,11 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/internal/atomicfile"
 	"github.com/splitmesh/splitmesh/registry"
 )
 
@@ -22,7 +21,6 @@ import (
 const (
 	recordExt     = ".record"
 	revocationExt = ".revocation"
-	tempPrefix    = ".new-"
 	lockName      = ".lock"
 )
 
@@ -62,8 +60,10 @@ func (d *Directory) load(ctx context.Context) (map[identity.ID]*entry, error) {
 			return nil, err
 		}
 		path := filepath.Join(d.Path, f.Name())
-		if strings.HasPrefix(f.Name(), tempPrefix) {
-			_ = os.Remove(path) // it was never acknowledged; if it stays, it is in nobody's way
+		if name, ok := atomicfile.Target(f.Name()); ok {
+			if _, _, ok := parseName(name); ok {
+				_ = os.Remove(path) // it was never acknowledged; if it stays, it is in nobody's way
+			}
 			continue
 		}
 		id, kept, ok := parseName(f.Name())
@@ -107,58 +107,6 @@ func readRecord(path string, id identity.ID, kept bool) (*registry.Record, error
 		return nil, fmt.Errorf("%w: the record in it is no revocation", registry.ErrMalformed)
 	}
 	return r, nil
-}
-
-// writeFile puts a file with the contents b at path, whole or not at all, and returns when it is on the disk. It replaces
-// what is there.
-func writeFile(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	temp, err := writeTemp(dir, b)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		_ = os.Remove(temp) // the first error is the one to report
-		return err
-	}
-	return syncDir(dir)
-}
-
-// writeTemp writes a file to the disk, beside where it is to be so that it can be renamed, and returns its path.
-func writeTemp(dir string, b []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, tempPrefix+"*") // with mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if e := f.Close(); err == nil {
-			err = e
-		}
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(b); err != nil {
-		return "", err
-	}
-	return f.Name(), f.Sync()
-}
-
-// syncDir makes a new name in dir last, where a directory can be synced.
-func syncDir(dir string) error {
-	switch runtime.GOOS {
-	case "windows", "plan9", "js", "wasip1":
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) { // a file system that does not do this
-		err = nil
-	}
-	return errors.Join(err, d.Close())
 }
 
 var errNotRegular = errors.New("it is no regular file")

@@ -121,8 +121,8 @@ func TestStrangeFiles(t *testing.T) {
 	d.Close()
 	id := k[0].ID().String()
 	write(t, filepath.Join(d.Path, id+".record"), record.Marshal()) // it ended before this was removed
-	write(t, filepath.Join(d.Path, ".new-123"), record.Marshal())   // or renamed
-	strangers := []string{"README", id, k[1].ID().PeerID() + ".record", strings.ToUpper(id) + ".record", "x.record", "x.revocation", ".record"}
+	write(t, filepath.Join(d.Path, "."+id+".record.new-123"), nil)  // or renamed
+	strangers := []string{"README", id, k[1].ID().PeerID() + ".record", strings.ToUpper(id) + ".record", "x.record", "x.revocation", ".record", ".new-123", ".key.new-123"}
 	for _, name := range strangers {
 		write(t, filepath.Join(d.Path, name), []byte("leave me alone"))
 	}

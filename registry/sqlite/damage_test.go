@@ -58,7 +58,7 @@ func (v *victim) suffers(t *testing.T, d *sqlite.Directory, i int) {
 	if standing != registry.Unknown {
 		t.Errorf("Standing returns %v and an error", standing)
 	}
-	wantDamaged(t, "Publish", d.Publish(t.Context(), named(t, v.keys[i], v.clock.Now().Add(1e9), victims[i])))
+	wantDamaged(t, "Publish", d.Publish(t.Context(), v.records[i])) // which is not newer
 }
 
 func wantDamaged(t *testing.T, what string, err error) {
@@ -157,6 +157,45 @@ func TestMovedRecords(t *testing.T) {
 				wantDamaged(t, "Resolve", err)
 			}
 			v.thrives(t, d, 2)
+		})
+	}
+}
+
+// Whoever lost its record to damage publishes another, but none that could roll it back, and not where it was revoked.
+func TestDamagedRowIsMended(t *testing.T) {
+	for name, damage := range map[string]string{
+		"changed":            `UPDATE records SET record = x'00' WHERE id = ?`,
+		"huge":               `UPDATE records SET record = zeroblob(8 << 20) WHERE id = ?`,
+		"kept oddly":         `UPDATE records SET record = x'00', kept = 7 * kept WHERE id = ?`,
+		"from the far end":   `UPDATE records SET sequence = 9223372036854775807 WHERE id = ?`,
+		"named after nobody": `UPDATE records SET name = hex(id) WHERE id = ?`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newSmall(t, 0)
+			ann, bob := keys(t, 1)[0], keys(t, 1)[0]
+			older := registrytest.Signed(t, ann, d.clock.Now().Add(-1e9))
+			d.publish(t, d.signed(t, ann), nil)
+			d.publish(t, d.signed(t, bob), nil)
+			d.publish(t, registrytest.Revocation(t, bob, d.clock.Now()), nil)
+			db := raw(t, d.path)
+			for _, k := range []*identity.Key{ann, bob} {
+				id := k.ID()
+				execute(t, db, damage, id[:])
+				_, err := d.Lookup(t.Context(), id)
+				wantDamaged(t, "Lookup", err)
+			}
+			if name != "from the far end" {
+				d.publish(t, older, sqlite.ErrDamaged)
+			}
+			d.clock.Advance(1e9)
+			d.publish(t, d.signed(t, ann), nil)
+			d.is(t, ann, registry.Active)
+			d.publish(t, d.signed(t, bob), sqlite.ErrDamaged)
+			d.publish(t, registrytest.Revocation(t, bob, d.clock.Now()), nil)
+			d.is(t, bob, registry.Revoked)
+			if kept := query[int](t, db, `SELECT count(*) FROM records WHERE kept`); kept != 1 {
+				t.Errorf("%d revocations are kept for good", kept)
+			}
 		})
 	}
 }

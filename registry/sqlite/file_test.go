@@ -68,7 +68,7 @@ func TestEmptyFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := newPath(t)
 			prepare(t, path)
-			d := small{open(t, path, sqlite.Options{}), registrytest.NewClock()}
+			d := small{open(t, path, sqlite.Options{}), path, registrytest.NewClock()}
 			d.publish(t, registrytest.Signed(t, registrytest.Key(t), time.Now()), nil)
 			db := raw(t, path)
 			if id, version := query[int](t, db, `PRAGMA application_id`), query[int](t, db, `PRAGMA user_version`); id != 0x534D7264 || version != 1 {

@@ -95,12 +95,13 @@ func keys(t testing.TB, n int) []*identity.Key {
 // A small directory, a clock, and the means of trying both.
 type small struct {
 	*sqlite.Directory
+	path  string
 	clock *registrytest.Clock
 }
 
 func newSmall(t *testing.T, places int) small {
-	clock := registrytest.NewClock()
-	return small{open(t, newPath(t), sqlite.Options{MaxRecords: places, Now: clock.Now}), clock}
+	path, clock := newPath(t), registrytest.NewClock()
+	return small{open(t, path, sqlite.Options{MaxRecords: places, Now: clock.Now}), path, clock}
 }
 
 func (s small) publish(t *testing.T, r *registry.Record, want error) {

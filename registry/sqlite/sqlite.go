@@ -50,8 +50,9 @@ const DefaultMaxRecords = 65536
 var (
 	// ErrFull is Publish's answer for a peer that has no place in the directory. Those who have one keep it.
 	ErrFull = errors.New("the directory is full: try another, or raise MaxRecords")
-	// ErrDamaged says that what was found is not what was published.
-	ErrDamaged = errors.New("the file was damaged or edited: restore it from a backup")
+	// ErrDamaged says that what was found is not what was published. A peer whose row alone is damaged takes its place
+	// back with a record that is newer than the row says, or, where a revocation was kept, with another.
+	ErrDamaged = errors.New("the file was damaged or edited: restore it from a backup, or have the peer publish again")
 	// ErrNotOurs is Open's answer for a file that holds something else.
 	ErrNotOurs = errors.New("it is no directory of records made by this package: choose another path; it was left as it is")
 	// ErrNewer is Open's answer for a file of a later version.

@@ -102,7 +102,7 @@ func TestRevocationsKeepTheirPlace(t *testing.T) {
 // A directory that is opened with fewer places than it holds keeps who is live, and shrinks when it may.
 func TestFewerPlaces(t *testing.T) {
 	path, clock, k := newPath(t), registrytest.NewClock(), keys(t, 8)
-	d := small{open(t, path, sqlite.Options{Now: clock.Now}), clock}
+	d := small{open(t, path, sqlite.Options{Now: clock.Now}), path, clock}
 	for _, key := range k[:6] {
 		d.publish(t, d.signed(t, key), nil)
 		clock.Advance(time.Second)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	driver "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/registry"
@@ -30,6 +31,7 @@ type querier interface {
 const (
 	byID    = `SELECT id, sequence, name, kept, record FROM records WHERE id = ?`
 	byName  = `SELECT id, sequence, name, kept, record FROM records WHERE name = ?`
+	remains = `SELECT sequence, kept FROM records WHERE id = ?`
 	claimed = `SELECT id FROM records WHERE name = ? AND id <> ? AND sequence > ?`
 	lost    = `UPDATE records SET name = NULL WHERE name = ? AND id <> ?`
 	giveUp  = `DELETE FROM records WHERE place IN (SELECT place FROM records WHERE NOT kept AND sequence <= ? ORDER BY sequence LIMIT ?)`
@@ -82,11 +84,13 @@ func (d *Directory) put(ctx context.Context, tx *sql.Tx, r *registry.Record, now
 		return err
 	}
 	old, err := read(ctx, tx, byID, r.ID[:])
-	if err != nil {
-		return err
-	}
 	kept := false
 	switch {
+	case err != nil:
+		if err := mend(ctx, tx, r, now, err); err != nil {
+			return err
+		}
+		kept = r.Revoked
 	case old.record == nil:
 		if err := d.makeRoom(ctx, tx, now); err != nil {
 			return err
@@ -107,6 +111,23 @@ func (d *Directory) put(ctx context.Context, tx *sql.Tx, r *registry.Record, now
 		}
 	}
 	return exec(ctx, tx, publish, r.ID[:], r.Sequence, r.Name, kept, r.Marshal())
+}
+
+// mend returns nil when r may take the place of a row that is damaged so, and otherwise the damage. What is left of the
+// row still keeps its peer from being rolled back, and a revocation that was kept for good gives way only to another.
+func mend(ctx context.Context, tx *sql.Tx, r *registry.Record, now time.Time, damage error) error {
+	if !errors.Is(damage, ErrDamaged) && !is(damage, codes.SQLITE_TOOBIG) {
+		return damage // the file is, or could not be read
+	}
+	var sequence, kept int64
+	if err := tx.QueryRowContext(ctx, remains, r.ID[:]).Scan(&sequence, &kept); err != nil {
+		return damage
+	}
+	older := r.Sequence <= sequence && sequence <= now.Add(registry.MaxSkew).UnixMilli() // no record is from after that
+	if !r.Revoked && (kept != 0 || older) {
+		return damage
+	}
+	return nil
 }
 
 // claim fails when another has the name.

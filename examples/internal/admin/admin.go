@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -100,6 +101,28 @@ func Handle[In, Out any](mux *http.ServeMux, pattern string, f func(ctx context.
 	})
 }
 
+// HandleStream answers requests of a method and path with lines of JSON, for as long as f runs; its context ends with the
+// one who asks. f gets the request's body and tells what becomes a line; an error is the last.
+func HandleStream(mux *http.ServeMux, pattern string, f func(ctx context.Context, r *http.Request, body []byte, tell func(any) error) error) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			answer(w, http.StatusBadRequest, failure{err.Error()})
+			return
+		}
+		w.Header().Set("Content-Type", "application/jsonl")
+		tell := func(v any) error {
+			if err := json.NewEncoder(w).Encode(v); err != nil {
+				return err
+			}
+			return http.NewResponseController(w).Flush()
+		}
+		if err := f(r.Context(), r, body, tell); err != nil {
+			_ = tell(failure{err.Error()}) // who has gone needs none
+		}
+	})
+}
+
 // Nothing is the In or Out of who has none.
 type Nothing struct{}
 
@@ -136,39 +159,69 @@ func NewClient(app *program.App) *Client {
 
 // Ask makes a request with a JSON body of in, unless that is nil, and decodes the answer into out.
 func (c *Client) Ask(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	body, err := c.ask(ctx, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxBody))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+// Follow is Ask where the answer is lines of JSON, until the last, or each returns an error.
+func (c *Client) Follow(ctx context.Context, method, path string, in any, each func(line []byte) error) error {
+	body, err := c.ask(ctx, method, path, nil, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	for lines.Scan() {
+		if err := each(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// ask makes a request and returns the body of the answer, if that is a good one.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	target := url.URL{Scheme: "http", Host: c.program, Path: path, RawQuery: query.Encode()}
 	r, err := http.NewRequestWithContext(ctx, method, target.String(), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := c.http.Do(r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return &program.Error{Status: program.NotRunning, Err: fmt.Errorf("%s does not run, or with another state directory", c.program), Hint: "Start it, or say where it keeps its state with --state."}
+		return nil, &program.Error{Status: program.NotRunning, Err: fmt.Errorf("%s does not run, or with another state directory", c.program), Hint: "Start it, or say where it keeps its state with --state."}
 	case errors.Is(err, fs.ErrPermission):
-		return &program.Error{Status: program.Forbidden, Err: fmt.Errorf("%s runs as another user: %w", c.program, err), Hint: "Ask as that user, or with sudo."}
+		return nil, &program.Error{Status: program.Forbidden, Err: fmt.Errorf("%s runs as another user: %w", c.program, err), Hint: "Ask as that user, or with sudo."}
 	case err != nil:
-		return err
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if res.StatusCode != http.StatusOK {
-		var f failure
-		if json.Unmarshal(b, &f) != nil || f.Error == "" {
-			f.Error = res.Status
-		}
-		return errors.New(f.Error)
+	var f failure
+	if json.Unmarshal(b, &f) != nil || f.Error == "" {
+		f.Error = res.Status
 	}
-	return json.Unmarshal(b, out)
+	return nil, errors.New(f.Error)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -21,8 +22,8 @@ type question struct {
 	Name string `json:"name"`
 }
 
-// asked runs a program that asks what runs with the state directory.
-func asked(t *testing.T, dir, method, path string, in any) (out question, err error) {
+// running gives f a client of what runs with the state directory.
+func running(t *testing.T, dir string, f func(context.Context, *admin.Client)) {
 	t.Helper()
 	type settings struct {
 		Log program.Log `name:"log"`
@@ -30,7 +31,7 @@ func asked(t *testing.T, dir, method, path string, in any) (out question, err er
 	s := &settings{Log: program.DefaultLog()}
 	p := &program.Program{Name: "meshtest", Settings: s, Log: &s.Log, Commands: func(a *program.App) []*cobra.Command {
 		return []*cobra.Command{{Use: "ask", RunE: func(c *cobra.Command, _ []string) error {
-			err = admin.NewClient(a).Ask(c.Context(), method, path, nil, in, &out)
+			f(c.Context(), admin.NewClient(a))
 			return nil
 		}}}
 	}}
@@ -38,6 +39,12 @@ func asked(t *testing.T, dir, method, path string, in any) (out question, err er
 	if status := p.Run(t.Context(), []string{"ask", "--state", dir}, &b, &b, &b); status != program.OK {
 		t.Fatal(status, b.String())
 	}
+}
+
+// asked asks what runs with the state directory.
+func asked(t *testing.T, dir, method, path string, in any) (out question, err error) {
+	t.Helper()
+	running(t, dir, func(ctx context.Context, c *admin.Client) { err = c.Ask(ctx, method, path, nil, in, &out) })
 	return out, err
 }
 
@@ -89,4 +96,48 @@ func TestAsking(t *testing.T) {
 	if _, err := admin.Listen(filepath.Join(dir, strings.Repeat("x", 120)), mux); err == nil {
 		t.Error("a long path is taken")
 	}
+}
+
+// TestFollow: lines come as they are told, an error is the last, and who is not asked any more ends.
+func TestFollow(t *testing.T) {
+	dir := t.TempDir()
+	mux, gone := http.NewServeMux(), make(chan struct{})
+	admin.HandleStream(mux, "POST /count", func(ctx context.Context, _ *http.Request, body []byte, tell func(any) error) error {
+		for i := range 3 {
+			if err := tell(question{fmt.Sprint(string(body), i)}); err != nil {
+				return err
+			}
+		}
+		if string(body) == "1" {
+			<-ctx.Done()
+			close(gone)
+		}
+		return errors.New("that is all")
+	})
+	s, err := admin.Listen(dir, mux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var got []string
+	enough := errors.New("enough")
+	follow := func(in any, stop bool) (err error) {
+		got = nil
+		running(t, dir, func(ctx context.Context, c *admin.Client) {
+			err = c.Follow(ctx, http.MethodPost, "/count", in, func(line []byte) error {
+				if got = append(got, string(line)); stop && len(got) == 3 {
+					return enough
+				}
+				return nil
+			})
+		})
+		return err
+	}
+	if err := follow(0, false); err != nil || strings.Join(got, " ") != `{"name":"00"} {"name":"01"} {"name":"02"} {"error":"that is all"}` {
+		t.Error(got, err)
+	}
+	if err := follow(1, true); !errors.Is(err, enough) {
+		t.Error(got, err)
+	}
+	<-gone
 }

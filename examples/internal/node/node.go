@@ -41,7 +41,7 @@ type Settings struct {
 	Name           string        `name:"name" help:"what others may call this node, as NAME.mesh, where a directory gives names"`
 	Operator       string        `name:"operator" help:"who runs it, for those who would not split over two relays of one operator"`
 	Network        string        `name:"network" help:"the provider whose network it is in, for the same use"`
-	NetworkKeyFile string        `name:"network-key-file" help:"file with 64 hexadecimal digits that all members of a private network have"`
+	NetworkKeyFile string        `name:"network-key-file" help:"file with 64 hexadecimal digits that all members of a private network have; default network-key in the state directory, if it is there"`
 	PassphraseFile string        `name:"passphrase-file" help:"file with the passphrase of the key; none: one is made and kept beside the key"`
 	Reservations   int           `name:"reservations" help:"at how many relays it is reserved; 0 is 3, -1 only those of bootstrap"`
 	DHT            bool          `name:"dht" help:"find and be found by the distributed hash table"`
@@ -116,14 +116,12 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.Key, err = key(s, state); err != nil {
+	if n.Key, err = Key(s, state); err != nil {
 		return nil, err
 	}
 	n.Identity = n.Key
-	if s.NetworkKeyFile != "" {
-		if n.NetworkKey, err = networkKey(s.NetworkKeyFile); err != nil {
-			return nil, err
-		}
+	if n.NetworkKey, err = NetworkKey(s, state); err != nil {
+		return nil, err
 	}
 	n.Hosts = &file.Hosts{Path: cmp.Or(s.Hosts, state.Path("hosts"))}
 	if s.Hosts != "" { // else it need not be there
@@ -133,7 +131,7 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 	if n.Bootstrap, err = firstAddrs(ctx, s.Bootstrap, log); err != nil {
 		return nil, err
 	}
-	for _, p := range n.Hosts.Peers() {
+	for _, p := range n.Hosts.Peers() { // some may be relays; all are tried as such
 		n.Bootstrap = append(n.Bootstrap, n.Hosts.Addrs(p.ID)...)
 	}
 	if err := n.directories(ctx, s, state, log); err != nil {
@@ -159,12 +157,6 @@ func (n *Node) directories(ctx context.Context, s *Settings, state *program.Stat
 	var all []registry.Directory
 	if s.DHT {
 		cfg := dht.Config{Client: len(s.Listen) == 0, Saved: state.Path("dht"), Private: n.NetworkKey != nil, Logger: log}
-		for _, b := range n.Bootstrap {
-			if _, id, ok, err := transport.SplitPeer(b); err == nil && ok {
-				cfg.Bootstrap = append(cfg.Bootstrap, id)
-			}
-		}
-		cfg.Dial = (&mesh.Dialer{Node: n.Node, FastOpen: true}).Dial
 		n.DHT = dht.New(cfg)
 		n.close = append(n.close, n.DHT.Close)
 		all = append(all, n.DHT)
@@ -230,8 +222,8 @@ func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) ([]mult
 	return addrs, nil
 }
 
-// key loads the node's key, or makes it.
-func key(s *Settings, state *program.State) (*identity.Key, error) {
+// Key loads the key of the settings, or makes it: for what needs the key but no node.
+func Key(s *Settings, state *program.State) (*identity.Key, error) {
 	passphrase, err := Secret(s.PassphraseFile)
 	o := new(keystore.Options)
 	if s.PassphraseFile == "" {
@@ -288,6 +280,28 @@ func Secret(path string) ([]byte, error) {
 		return nil, fmt.Errorf("secret: %s is empty", path)
 	}
 	return b, nil
+}
+
+// NetworkKey is that of the network that the node is in: in the file that the settings name, or in the one in the state
+// directory if there is one. Nil: the network is public.
+func NetworkKey(s *Settings, state *program.State) (*[32]byte, error) {
+	if s.NetworkKeyFile != "" {
+		return networkKey(s.NetworkKeyFile)
+	}
+	k, err := networkKey(state.Path(networkKeyName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return k, err
+}
+
+// networkKeyName is the file in the state directory.
+const networkKeyName = "network-key"
+
+// KeepNetworkKey has the state directory hold the network key. forget takes it out again.
+func KeepNetworkKey(state *program.State, k *[32]byte) (forget func() error, err error) {
+	path := state.Path(networkKeyName)
+	return func() error { return os.Remove(path) }, program.WriteFile(path, hex.AppendEncode(nil, k[:]))
 }
 
 // networkKey reads a network key.

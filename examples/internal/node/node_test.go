@@ -149,3 +149,28 @@ func TestFiles(t *testing.T) {
 		t.Errorf("a taken port: %v", err)
 	}
 }
+
+// TestNetworkKeyInState: one that is kept there counts, until it is forgotten.
+func TestNetworkKeyInState(t *testing.T) {
+	state := &program.State{Dir: t.TempDir()}
+	is := func(want *[32]byte) {
+		t.Helper()
+		got, err := node.NetworkKey(&node.Settings{}, state)
+		if err != nil || (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	is(nil)
+	forget, err := node.KeepNetworkKey(state, &[32]byte{7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is(&[32]byte{7})
+	if n := open(t, state.Dir, node.Settings{}); n.NetworkKey == nil || *n.NetworkKey != [32]byte{7} {
+		t.Error(n.NetworkKey)
+	}
+	if err := forget(); err != nil {
+		t.Fatal(err)
+	}
+	is(nil)
+}

@@ -69,3 +69,21 @@ func (s *State) Path(name string) string { return filepath.Join(s.Dir, name) }
 func (s *State) Close() error {
 	return errors.Join(s.lock.Unlock())
 }
+
+// WriteFile has the file hold data, for its owner only: all of it or, when this fails, what it held before.
+func WriteFile(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

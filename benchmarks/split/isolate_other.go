@@ -1,0 +1,9 @@
+//go:build !linux
+
+package main
+
+import "os/exec"
+
+const canIsolate = false
+
+func isolate(*exec.Cmd) {}

@@ -1,0 +1,185 @@
+// Command vpn measures what meshvpn carries without root, beside wireguard-go in the same place: from an application
+// through meshvpn's SOCKS5 proxy to what a peer publishes, and over wireguard-go with netstack (gvisor's TCP).
+//
+//	go run ./vpn            # in the directory benchmarks
+//
+// meshvpn runs as its users have it, in two processes, with the application and the server in a third, so its bytes pass
+// through four TCP connections of the kernel's; of wireguard-go only the tunnel is measured, in one process and with no
+// proxy before it. Both are measured in turn, and the medians compared.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+)
+
+// bar is the least ratio.
+const bar = 8
+
+func main() {
+	rounds := flag.Int("rounds", 5, "how often each is measured")
+	span := flag.Duration("span", 2*time.Second, "how long each time")
+	streams := flag.Int("streams", 1, "at once")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	ok, err := compare(ctx, *rounds, *streams, *span)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vpn:", err)
+	}
+	if err != nil || !ok {
+		os.Exit(1)
+	}
+}
+
+// A tunnel leads from an application to a sink.
+type tunnel struct {
+	name  string
+	dial  func(context.Context) (net.Conn, error)
+	sink  net.Listener
+	close func()
+	rates []float64 // MB/s
+}
+
+func compare(ctx context.Context, rounds, streams int, span time.Duration) (ok bool, err error) {
+	var all []*tunnel
+	defer func() {
+		for _, t := range all {
+			t.close()
+		}
+	}()
+	for _, start := range []func(context.Context) (*tunnel, error){startMeshVPN, startNetstack} {
+		t, err := start(ctx)
+		if err != nil {
+			return false, err
+		}
+		all = append(all, t)
+	}
+	for round := range rounds + 1 { // the first warms up
+		for _, t := range all {
+			r, err := t.measure(ctx, streams, span)
+			if err != nil {
+				return false, fmt.Errorf("%s: %w", t.name, err)
+			}
+			if round > 0 {
+				t.rates = append(t.rates, r)
+			}
+		}
+	}
+	for _, t := range all {
+		slices.Sort(t.rates)
+		fmt.Printf("%-20s %6.0f MB/s (%.0f to %.0f)\n", t.name, median(t.rates), t.rates[0], t.rates[len(t.rates)-1])
+	}
+	ratio := median(all[0].rates) / median(all[1].rates)
+	fmt.Printf("SOCKS_OVER_WIREGUARD_NETSTACK = %.2f (bar >= %d)\n", ratio, bar)
+	return ratio >= bar, nil
+}
+
+func median(sorted []float64) float64 { return sorted[len(sorted)/2] }
+
+const (
+	writeSize = 256 << 10
+	period    = 251 // of the bytes sent
+)
+
+// measure sends for that long and returns the rate at which it all arrived.
+func (t *tunnel) measure(ctx context.Context, streams int, span time.Duration) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*span+time.Minute)
+	defer cancel()
+	type result struct {
+		n   int64
+		err error
+	}
+	received, sent := make(chan result, streams), make(chan result, streams)
+	for range streams {
+		go func() { // ends with the stream
+			c, err := t.sink.Accept()
+			if err != nil {
+				received <- result{0, err}
+				return
+			}
+			defer c.Close()
+			n, err := drain(c)
+			received <- result{n, err}
+		}()
+		c, err := t.dial(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close()
+		stop := context.AfterFunc(ctx, func() { c.Close() })
+		defer stop()
+		go func() { // ends with the stream
+			n, err := fill(c, span)
+			sent <- result{n, err}
+		}()
+	}
+	start := time.Now()
+	var total, all int64
+	var errs []error
+	for range streams {
+		r := <-received
+		total += r.n
+		errs = append(errs, r.err)
+	}
+	took := time.Since(start)
+	for range streams {
+		r := <-sent
+		all += r.n
+		errs = append(errs, r.err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return 0, err
+	}
+	if total != all {
+		return 0, fmt.Errorf("%d bytes were sent, and %d arrived", all, total)
+	}
+	return float64(total) / 1e6 / took.Seconds(), nil
+}
+
+// fill writes for that long, and ends the stream.
+func fill(c net.Conn, span time.Duration) (n int64, err error) {
+	pattern := make([]byte, writeSize+period)
+	for i := range pattern {
+		pattern[i] = byte(i % period)
+	}
+	for start := time.Now(); time.Since(start) < span; {
+		phase := n % period
+		k, err := c.Write(pattern[phase : phase+writeSize])
+		n += int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, c.(interface{ CloseWrite() error }).CloseWrite()
+}
+
+// drain reads to the end, and looks at the first and the last byte of each Read.
+func drain(c net.Conn) (n int64, err error) {
+	buf := make([]byte, writeSize)
+	for {
+		k, err := c.Read(buf)
+		if k > 0 && (buf[0] != byte(n%period) || buf[k-1] != byte((n+int64(k)-1)%period)) {
+			return n, fmt.Errorf("what arrives after %d bytes is not what was sent", n)
+		}
+		n += int64(k)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// word is the last word of a line.
+func word(line string) string { f := strings.Fields(line); return f[len(f)-1] }

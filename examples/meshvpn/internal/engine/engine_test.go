@@ -1,0 +1,428 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"go.uber.org/goleak"
+
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/acl"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/packet"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/transport"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// A memory is a device whose kernel is the test.
+type memory struct {
+	out, in chan []byte // read by the engine, written by it
+	once    sync.Once
+	closed  chan struct{}
+}
+
+func newMemory() *memory {
+	return &memory{out: make(chan []byte, 4096), in: make(chan []byte, 4096), closed: make(chan struct{})}
+}
+
+func (m *memory) Read(b []byte) (int, error) {
+	select {
+	case p := <-m.out:
+		return copy(b, p), nil
+	case <-m.closed:
+		return 0, os.ErrClosed
+	}
+}
+
+func (m *memory) Write(b []byte) (int, error) {
+	select {
+	case m.in <- append([]byte(nil), b...):
+		return len(b), nil
+	case <-m.closed:
+		return 0, os.ErrClosed
+	}
+}
+
+func (m *memory) Close() error {
+	m.once.Do(func() { close(m.closed) })
+	return nil
+}
+
+// A host is a node with an engine and a device.
+type host struct {
+	*Engine
+	t      *testing.T
+	dev    *memory
+	node   *mesh.Node
+	id     identity.ID
+	v4, v6 netip.Addr
+	stop   func()
+}
+
+func seeded(t *testing.T, n byte) *identity.Key {
+	t.Helper()
+	k, err := identity.NewKeyFromSeed(append(make([]byte, identity.SeedSize-1), n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// start makes a host, with the rules, that knows the peers with the numbers of known. boot are addresses.
+func start(t *testing.T, n byte, boot []multiaddr.Multiaddr, known []byte, rules, grants []string) *host {
+	t.Helper()
+	listen, err := transport.Parse("/ip4/127.0.0.1/tcp/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := &mesh.Node{Identity: seeded(t, n), ListenAddrs: []multiaddr.Multiaddr{listen}, Bootstrap: boot, Grace: time.Second}
+	if err := node.Start(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	book, err := overlay.Open(filepath.Join(t.TempDir(), "addresses"), node.ID(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Node: node, Book: book, Names: func(name string) (identity.ID, bool) {
+		return seeded(t, name[len(name)-1]-'0').ID(), true // host1, host2, …
+	}, Known: func() (ids []identity.ID) {
+		for _, k := range known {
+			ids = append(ids, seeded(t, k).ID())
+		}
+		return ids
+	}}
+	for _, line := range rules {
+		var r acl.Rule
+		if err := r.UnmarshalText([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Rules = append(cfg.Rules, r)
+	}
+	for _, line := range grants {
+		var g acl.Grant
+		if err := g.UnmarshalText([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Grants = append(cfg.Grants, g)
+	}
+	h := &host{t: t, dev: newMemory(), node: node, id: node.ID(), v4: overlay.V4(node.ID()), v6: overlay.V6(node.ID())}
+	cfg.Device = h.dev
+	h.Engine = New(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	h.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := node.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(h.stop)
+	return h
+}
+
+// two are hosts 1 and 2, of which 2 has the rules; each knows the other.
+func two(t *testing.T, rules ...string) (a, b *host) {
+	b = start(t, 2, nil, []byte{1}, rules, nil)
+	a = start(t, 1, b.node.Addrs(), []byte{2}, nil, nil)
+	return a, b
+}
+
+// make4 and make6 are packets; transport is what is above IP.
+func ip(src, dst netip.Addr, proto uint8, transport []byte) []byte {
+	var b []byte
+	if src.Is4() {
+		b = make([]byte, 20)
+		b[0], b[8], b[9] = 0x45, 64, proto
+		binary.BigEndian.PutUint16(b[2:], uint16(20+len(transport)))
+		copy(b[12:], src.AsSlice())
+		copy(b[16:], dst.AsSlice())
+	} else {
+		b = make([]byte, 40)
+		b[0], b[6], b[7] = 0x60, proto, 64
+		binary.BigEndian.PutUint16(b[4:], uint16(len(transport)))
+		copy(b[8:], src.AsSlice())
+		copy(b[24:], dst.AsSlice())
+	}
+	return append(make([]byte, packet.VnetSize), append(b, transport...)...)
+}
+
+func udp(src, dst netip.Addr, from, to uint16, data string) []byte {
+	b := make([]byte, 8, 8+len(data))
+	binary.BigEndian.PutUint16(b, from)
+	binary.BigEndian.PutUint16(b[2:], to)
+	return ip(src, dst, packet.UDP, append(b, data...))
+}
+
+// data is what is in a UDP packet.
+func data(b []byte) string {
+	p, err := packet.Parse(b[packet.VnetSize:])
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[packet.VnetSize+p.Header+8:])
+}
+
+// gets waits for the next packet.
+func (h *host) gets() []byte {
+	h.t.Helper()
+	select {
+	case b := <-h.dev.in:
+		return b
+	case <-within(h.t).Done():
+		h.t.Fatalf("no packet came: %+v", h.Status())
+	}
+	return nil
+}
+
+// drops waits until packets were dropped for the reason.
+func (h *host) drops(why string, n uint64) {
+	h.t.Helper()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for ctx := within(h.t); h.Status().Dropped[why] != n; <-again.C {
+		if ctx.Err() != nil {
+			h.t.Fatalf("want %d of %s: %+v", n, why, h.Status())
+		}
+	}
+	if len(h.dev.in) > 0 {
+		h.t.Errorf("it has %x, which was to be dropped for %s", <-h.dev.in, why)
+	}
+}
+
+// TestAllowed: what a rule allows arrives, and its answer; nothing else does.
+func TestAllowed(t *testing.T) {
+	a, b := two(t, "allow host1 udp 53")
+	for _, addrs := range [][2]netip.Addr{{a.v4, b.v4}, {a.v6, b.v6}} {
+		src, dst := addrs[0], addrs[1]
+		a.dev.out <- udp(src, dst, 1000, 53, "question")
+		if got := data(b.gets()); got != "question" {
+			t.Error(got)
+		}
+		b.dev.out <- udp(dst, src, 53, 1000, "answer")
+		if got := data(a.gets()); got != "answer" {
+			t.Error(got)
+		}
+	}
+	a.dev.out <- udp(a.v6, b.v6, 1000, 54, "another port")
+	b.drops("denied", 1)
+	b.dev.out <- udp(b.v6, a.v6, 53, 1001, "to a port that did not ask")
+	a.drops("denied", 1)
+}
+
+// TestSources: a packet that is not from its sender, or not for us, is dropped at either end.
+func TestSources(t *testing.T) {
+	a, b := two(t, "allow *")
+	other := overlay.V6(seeded(t, 3).ID())
+	a.dev.out <- udp(other, b.v6, 1, 2, "forged")
+	isError(t, a.gets(), b.v6, 1, 1) // to the forger, who has no such address
+	a.drops("source-not-ours", 1)
+	a.cfg.Book.Guest(seeded(t, 3).ID())
+
+	// A sender that does not check itself.
+	conn, err := a.node.Dial(within(t), b.id.String()+":"+Service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	send := func(raw []byte) {
+		t.Helper()
+		frame := append(make([]byte, packet.HeaderSize), raw[packet.VnetSize:]...)
+		packet.PutHeader(frame, packet.Whole, len(frame)-packet.HeaderSize)
+		if _, err := conn.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(udp(other, b.v6, 1, 2, "forged"))
+	b.drops("source-not-the-sender's", 1)
+	send(udp(b.v6, b.v6, 1, 2, "from itself"))
+	b.drops("source-not-the-sender's", 2)
+	send(udp(netip.MustParseAddr("192.0.2.1"), b.v4, 1, 2, "from elsewhere"))
+	b.drops("source-not-the-sender's", 3)
+	send(udp(a.v6, other, 1, 2, "to another"))
+	b.drops("not-for-us", 1)
+	send(udp(a.v4, netip.MustParseAddr("192.0.2.1"), 1, 2, "to elsewhere"))
+	b.drops("not-for-us", 2)
+	send(udp(a.v6, netip.MustParseAddr("ff02::1"), 1, 2, "to all"))
+	b.drops("not-unicast", 1)
+	send(append(make([]byte, packet.VnetSize), 0x60))
+	b.drops("malformed", 1)
+	send(udp(a.v6, b.v6, 1, 2, "true"))
+	if got := data(b.gets()); got != "true" {
+		t.Error(got)
+	}
+	frame := make([]byte, packet.HeaderSize)
+	packet.PutHeader(frame, packet.Echo, packet.MaxSize+1)
+	if _, err := conn.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(frame); err == nil {
+		t.Error("a frame that can't be does not end the conn")
+	}
+}
+
+// TestStrangers: who is allowed nothing has no conn.
+func TestStrangers(t *testing.T) {
+	a, b := two(t, "allow host3")
+	a.dev.out <- udp(a.v6, b.v6, 1, 2, "x")
+	b.drops("conn-of-stranger", 1)
+}
+
+func isError(t *testing.T, b []byte, about netip.Addr, kind, code uint8) {
+	t.Helper()
+	p, err := packet.Parse(b[packet.VnetSize:])
+	if err != nil || !p.IsError() || p.Src != about || p.Type != kind || p.Code != code {
+		t.Errorf("%+v, %v: want type %d, code %d", p, err, kind, code)
+	}
+}
+
+// TestUnreachable: the sender is told.
+func TestUnreachable(t *testing.T) {
+	a := start(t, 1, nil, []byte{2}, nil, nil)
+	nobody, absent := netip.MustParseAddr("100.64.9.9"), overlay.V4(seeded(t, 2).ID())
+	a.dev.out <- udp(a.v4, nobody, 1, 2, "x")
+	isError(t, a.gets(), nobody, 3, 0)
+	a.dev.out <- udp(a.v4, absent, 1, 2, "x")
+	isError(t, a.gets(), absent, 3, 1)
+	a.dev.out <- udp(a.v6, overlay.V6(seeded(t, 2).ID()), 1, 2, "x") // at once: it was just tried
+	isError(t, a.gets(), overlay.V6(seeded(t, 2).ID()), 1, 3)
+	s := a.Status()
+	if len(s.Peers) != 1 || s.Peers[0].Error == "" || s.Dropped["no-route"] != 1 || s.Dropped["peer-unreachable"] == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestOrder: the packets of a flow arrive in their order, of whatever size, and with what the kernel left undone.
+func TestOrder(t *testing.T) {
+	const flows, packets = 10, 300
+	a, b := two(t, "allow host1 tcp")
+	go func() { // ends with what it has to send; the device has room for all
+		for n := range packets {
+			for f := range flows {
+				payload := make([]byte, 20+(n*n*37+f)%60000+8)
+				binary.BigEndian.PutUint16(payload, uint16(f))
+				binary.BigEndian.PutUint16(payload[2:], 80)
+				binary.BigEndian.PutUint32(payload[4:], uint32(n))
+				payload[12] = 5 << 4
+				p := ip(a.v4, b.v4, packet.TCP, payload)
+				p[0], p[1] = 1, 1
+				for i, v := range []uint16{40, 1400, 20, 16} {
+					binary.NativeEndian.PutUint16(p[2+2*i:], v)
+				}
+				select {
+				case a.dev.out <- p:
+				case <-a.dev.closed:
+					return
+				}
+			}
+		}
+	}()
+	last := make(map[uint16]uint32)
+	for range flows * packets {
+		if a.Status().Dropped["queue-full"] > 0 {
+			break // it is allowed to; what came came in order
+		}
+		got := b.gets()
+		p, err := packet.Parse(got[packet.VnetSize:])
+		if err != nil || got[1] != 1 || binary.NativeEndian.Uint16(got[4:]) != 1400 {
+			t.Fatal(got[:packet.VnetSize], err)
+		}
+		n := binary.BigEndian.Uint32(got[packet.VnetSize+24:])
+		if want := last[p.SrcPort]; n != want {
+			t.Fatalf("packet %d of %d came instead of %d", n, p.SrcPort, want)
+		}
+		last[p.SrcPort] = n + 1
+	}
+	if s := a.Status().Peers[0]; s.Streams < 2 || s.Streams > streamsPerClass {
+		t.Errorf("%d streams", s.Streams)
+	}
+}
+
+// TestGrants: networks beyond the overlay are reached by way of who offers them, and only so.
+func TestGrants(t *testing.T) {
+	lan, wan := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("198.51.100.9")
+	b := start(t, 2, nil, []byte{1}, []string{"allow host1"}, []string{"192.0.2.0/24 to host1"})
+	a := start(t, 1, b.node.Addrs(), []byte{2}, nil, []string{"0.0.0.0/0 via host2"})
+	a.dev.out <- udp(a.v4, lan, 1, 2, "question")
+	if got := data(b.gets()); got != "question" {
+		t.Error(got)
+	}
+	b.dev.out <- udp(lan, a.v4, 2, 1, "answer")
+	if got := data(a.gets()); got != "answer" {
+		t.Error(got)
+	}
+	a.dev.out <- udp(a.v4, wan, 1, 2, "x")
+	b.drops("not-for-us", 1)
+	b.dev.out <- udp(wan, a.v4, 1, 2, "x")
+	isError(t, b.gets(), a.v4, 3, 13)
+	b.drops("source-not-ours", 1)
+	b.dev.out <- udp(overlay.V4(seeded(t, 3).ID()), a.v4, 2, 1, "another peer's, though the grant is for all")
+	isError(t, b.gets(), a.v4, 3, 13)
+	b.drops("source-not-ours", 2)
+	if e := a.theirs(overlay.V4(seeded(t, 3).ID()), b.id); e {
+		t.Error("a grant lets a peer be another")
+	}
+}
+
+// TestPing: a peer that hears us answers.
+func TestPing(t *testing.T) {
+	a, b := two(t, "allow host1 icmp")
+	n := 0
+	err := a.Ping(within(t), b.id, 3, func(p Pong) error {
+		n++
+		if p.RTT <= 0 || len(p.Paths) != 1 {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	})
+	if n != 3 || err != nil {
+		t.Error(n, err)
+	}
+	if err := b.Ping(within(t), a.id, 1, func(Pong) error { return nil }); err == nil {
+		t.Error("a peer that is allowed nothing gets an answer")
+	}
+}
+
+// TestRestart: a peer that was away is reached again.
+func TestRestart(t *testing.T) {
+	a, b := two(t, "allow host1")
+	a.dev.out <- udp(a.v6, b.v6, 1, 2, "before")
+	b.gets()
+	b.stop()
+	b = start(t, 2, a.node.Addrs(), []byte{1}, []string{"allow host1"}, nil)
+	b.dev.out <- udp(b.v6, a.v6, 9, 9, "hello") // so that it is known where it is now
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for ctx := within(t); ; {
+		a.dev.out <- udp(a.v6, b.v6, 1, 2, "after")
+		select {
+		case got := <-b.dev.in:
+			if data(got) != "after" {
+				t.Error(data(got))
+			}
+			return
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatalf("%+v", a.Status())
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/acl"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/splitter"
+)
+
+// streamsPerClass is over how many conns the flows of one class to one peer are spread, so that a lost piece of one holds
+// up a part of them.
+const streamsPerClass = 4
+
+// A slot is one of a peer's conns.
+type slot struct {
+	class splitter.Class
+	n     uint8
+}
+
+// A peer is one that we send to, or that sends to us.
+type peer struct {
+	id     identity.ID
+	engine *Engine
+	flows  acl.Table
+	used   time.Time // guarded by the engine's mu
+
+	sent, received traffic
+
+	mu      sync.Mutex // guards the rest
+	streams map[slot]*stream
+	conns   int       // of the peer's
+	refuse  time.Time // until then its packets are refused
+	err     error     // why
+}
+
+type traffic struct{ packets, bytes atomic.Uint64 }
+
+func (t *traffic) add(n int) {
+	t.packets.Add(1)
+	t.bytes.Add(uint64(n)) //nolint:gosec // a size
+}
+
+// stream is the one in a slot, begun if need be; nil: the peer can't be reached.
+func (p *peer) stream(at slot) *stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.streams[at]
+	if s == nil {
+		if time.Now().Before(p.refuse) {
+			return nil
+		}
+		s = &stream{peer: p, at: at, wake: make(chan struct{}, 1)}
+		p.streams[at] = s
+		p.engine.tasks.Go(s.run)
+	}
+	return s
+}
+
+// remove has the next packet begin a new stream.
+func (p *peer) remove(s *stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.streams[s.at] == s {
+		delete(p.streams, s.at)
+	}
+}
+
+// failed takes note of why the peer can't be reached; nil: it can.
+func (p *peer) failed(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err = err; err != nil {
+		p.refuse = time.Now().Add(retryDial)
+	}
+}
+
+// enter counts a conn of the peer's, if it may have one more.
+func (p *peer) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns == maxConns {
+		return false
+	}
+	p.conns++
+	return true
+}
+
+func (p *peer) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns--
+}
+
+func (p *peer) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.streams) == 0 && p.conns == 0
+}

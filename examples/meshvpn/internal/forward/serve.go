@@ -1,0 +1,93 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// MaxConns is how many conns one listener has at once.
+const MaxConns = 1024
+
+// Serve hands each conn that l accepts to handle, which closes it, until ctx is done or l fails. Of over limit at once
+// the newest are closed. It closes l, and returns when the last handle has.
+func Serve(ctx context.Context, l net.Listener, limit int, handle func(context.Context, net.Conn)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var handles sync.WaitGroup
+	defer handles.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	free := make(chan struct{}, limit)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if !again(ctx, err) {
+				l.Close()
+				return err
+			}
+			continue
+		}
+		select {
+		case free <- struct{}{}:
+			handles.Go(func() {
+				defer func() { <-free }()
+				handle(ctx, c)
+			})
+		default:
+			reset(c)
+		}
+	}
+}
+
+// again waits a little if accepting may yet succeed, as when there are too many files open.
+func again(ctx context.Context, err error) bool {
+	if e, ok := errors.AsType[net.Error](err); !ok || errors.Is(err, net.ErrClosed) || !e.Temporary() { //nolint:staticcheck // what net/http asks, too
+		return false
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(50 * time.Millisecond):
+	}
+	return true
+}
+
+// A Limited is a TCP listener with so many conns at once at most; it closes the newest over that.
+type Limited struct {
+	*net.TCPListener
+	free chan struct{}
+}
+
+// Limit bounds the conns of a listener.
+func Limit(l *net.TCPListener, limit int) *Limited { return &Limited{l, make(chan struct{}, limit)} }
+
+// Accept implements net.Listener.
+func (l *Limited) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptTCP()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.free <- struct{}{}:
+			return &limitedConn{TCPConn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
+		default:
+			reset(c)
+		}
+	}
+}
+
+type limitedConn struct {
+	*net.TCPConn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.TCPConn.Close()
+}

@@ -1,0 +1,40 @@
+//go:build !linux
+
+package tun
+
+import (
+	"errors"
+	"net"
+	"runtime"
+
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+// A Device can't be had here.
+type Device struct{}
+
+// Open says so.
+func Open(Config) (*Device, error) {
+	return nil, &program.Error{
+		Status: program.Failed, Err: errors.New("a network device on " + runtime.GOOS + ": only Linux has the kind that is needed"),
+		Hint: "Peers' services are reached without one: see the commands of meshvpn that need no device.",
+	}
+}
+
+// Name is nothing.
+func (d *Device) Name() string { return "" }
+
+// Read fails.
+func (d *Device) Read([]byte) (int, error) { return 0, net.ErrClosed }
+
+// Write fails.
+func (d *Device) Write([]byte) (int, error) { return 0, net.ErrClosed }
+
+// Close does nothing.
+func (d *Device) Close() error { return nil }
+
+// Restore has nothing to take back.
+func Restore() error { return nil }
+
+// Dialer dials as usual.
+func Dialer() *net.Dialer { return new(net.Dialer) }

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/dns"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
+)
+
+// named is whom NAME.mesh means: the node itself, a petname, or what a directory says. Whoever is named keeps the
+// addresses that this returns, since somebody is about to use them.
+func (t *tunnel) named(ctx context.Context, name string) (identity.ID, error) {
+	if !registry.ValidName(name) {
+		return identity.ID{}, fmt.Errorf("%.80q is no name, address or ID: %w", name, registry.ErrNotFound)
+	}
+	if name == t.node.Name {
+		return t.node.ID(), nil
+	}
+	var failed error
+	for _, r := range []any{t.node.Hosts, t.node.Directory} {
+		r, ok := r.(mesh.Resolver)
+		if !ok {
+			continue
+		}
+		id, err := r.Resolve(ctx, name)
+		if err == nil {
+			return id, t.book.Pin(id)
+		}
+		if failed = err; !errors.Is(err, registry.ErrNotFound) {
+			break // who can't tell now is not to be overruled
+		}
+	}
+	return identity.ID{}, fmt.Errorf("%s.mesh: %w", name, failed)
+}
+
+// addrsOf is named for the resolver.
+func (t *tunnel) addrsOf(ctx context.Context, name string) (v4, v6 netip.Addr, err error) {
+	id, err := t.named(ctx, name)
+	if errors.Is(err, registry.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", dns.ErrNoName, err)
+	}
+	if err != nil {
+		return v4, v6, err
+	}
+	v4, v6 = t.book.Addrs(id)
+	return v4, v6, nil
+}

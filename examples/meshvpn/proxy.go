@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/proxy"
+	"github.com/splitmesh/splitmesh/mesh"
+)
+
+// dialling is how peers are dialled, as flags give it.
+type dialling struct {
+	RelaysOnly bool `json:"relays_only,omitempty"`
+}
+
+func (d *dialling) addFlags(c *cobra.Command) {
+	c.Flags().BoolVar(&d.RelaysOnly, "relays-only", false, "take no direct path, so that the peer does not learn this machine's address; it needs two relays")
+}
+
+func (d *dialling) dial(h *host) forward.Dial {
+	return (&mesh.Dialer{Node: h.node.Node, RelayedOnly: d.RelaysOnly}).Dial
+}
+
+// A proxyPart is the proxies.
+type proxyPart struct {
+	SOCKS, HTTP, Exit string // empty: none
+	dialling
+}
+
+func proxyCommand(a *program.App, s *settings) *cobra.Command {
+	p := new(proxyPart)
+	c := &cobra.Command{
+		Use: "proxy", Short: "Reach what peers publish, by a SOCKS5 and an HTTP proxy on this machine",
+		Long: "The host NAME.mesh or ID.mesh with port 80 is the peer's service tcp/80. Other hosts are refused, unless a peer dials\n" +
+			"them (see meshvpn exit). The proxies ask for no password: every user of this machine can use them.",
+		Example: `  meshvpn proxy
+  curl --proxy socks5h://127.0.0.1:1080 http://ann.mesh/
+  curl --proxy http://127.0.0.1:8118 http://ann.mesh/`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runPart(c.Context(), a, s, "proxy", p, showText(a.Out))
+		},
+	}
+	c.Flags().StringVar(&p.SOCKS, "socks", "127.0.0.1:1080", "where the SOCKS5 proxy listens; empty: nowhere")
+	c.Flags().StringVar(&p.HTTP, "http", "127.0.0.1:8118", "where the HTTP proxy listens; empty: nowhere")
+	c.Flags().StringVar(&p.Exit, "exit", "", "the peer, by petname or ID, that dials hosts outside the mesh")
+	p.addFlags(c)
+	return a.WithSettings(c)
+}
+
+func (p *proxyPart) run(ctx context.Context, h *host, ready func(notice)) error {
+	d := &proxy.Dialer{Mesh: p.dial(h)}
+	if p.Exit != "" {
+		id, err := forward.Peer(h.node.Hosts, p.Exit)
+		if err != nil {
+			return fmt.Errorf("exit: %w", err)
+		}
+		d.Exit = id.String()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var text []string
+	var all []func() error
+	for _, s := range []struct {
+		name, addr string
+		serve      func(*net.TCPListener) error
+	}{
+		{"SOCKS5 proxy", p.SOCKS, func(l *net.TCPListener) error { return proxy.SOCKS(ctx, l, d, h.log) }},
+		{"HTTP proxy", p.HTTP, func(l *net.TCPListener) error { return proxy.HTTP(ctx, l, d, h.log) }},
+	} {
+		if s.addr == "" {
+			continue
+		}
+		l, err := forward.ListenLoopback(ctx, s.addr)
+		if err != nil {
+			return program.Listening(s.name, err)
+		}
+		defer l.Close()
+		text = append(text, s.name+": "+l.Addr().String())
+		all = append(all, func() error { return s.serve(l) })
+	}
+	if len(all) == 0 {
+		return &program.Error{Status: program.Usage, Err: errors.New("neither --socks nor --http is set")}
+	}
+	ready(notice{Text: strings.Join(text, "\n")})
+	ended := make(chan error)
+	for _, f := range all {
+		go func() { ended <- f() }() // ends with ctx
+	}
+	var errs []error
+	for range all {
+		errs = append(errs, <-ended)
+		cancel() // one without the other is of no use
+	}
+	return errors.Join(errs...)
+}
+
+// An exitPart dials the internet for peers.
+type exitPart struct {
+	Nets []netip.Prefix
+	access
+}
+
+func exitCommand(a *program.App, s *settings) *cobra.Command {
+	p := new(exitPart)
+	var nets []string
+	c := &cobra.Command{
+		Use: "exit", Short: "Let peers reach the internet from this machine",
+		Long: "Peers name this node with meshvpn proxy --exit. To others it is this machine that connects. Addresses of this machine and\n" +
+			"of its networks are not dialled, whatever a name resolves to, unless they are within --net.",
+		Example: "  meshvpn exit --allow ann",
+		RunE: func(c *cobra.Command, _ []string) error {
+			for _, n := range nets {
+				prefix, err := netip.ParsePrefix(n)
+				if err != nil {
+					return &program.Error{Status: program.Usage, Err: fmt.Errorf("--net: %.40q is no network like 192.168.1.0/24", n)}
+				}
+				p.Nets = append(p.Nets, prefix.Masked())
+			}
+			return runPart(c.Context(), a, s, "exit", p, showText(a.Out))
+		},
+	}
+	c.Flags().StringSliceVar(&nets, "net", nil, "a private network that may be dialled, too, like 192.168.1.0/24; can be repeated")
+	p.addFlags(c)
+	return a.WithSettings(c)
+}
+
+func (p *exitPart) run(ctx context.Context, h *host, ready func(notice)) error {
+	l, err := p.listen(h, proxy.ExitService)
+	if err != nil {
+		return err
+	}
+	ready(notice{Text: "This node is an exit: meshvpn proxy --exit " + h.node.ID().String()})
+	return (&proxy.Exit{Nets: p.Nets, Log: h.log}).Serve(ctx, l)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/engine"
+)
+
+// status is what the command of that name shows.
+type status struct {
+	Device string `json:"device"`
+	engine.Status
+	Names map[string][]string      `json:"names"` // petnames, by ID
+	RTT   map[string]time.Duration `json:"rtt"`   // of peers with whom there is a session
+}
+
+// handle answers at the admin socket.
+func (t *tunnel) handle(mux *http.ServeMux) {
+	admin.Handle(mux, "GET /status", func(context.Context, admin.Nothing) (status, error) { return t.status(), nil })
+	admin.Handle(mux, "POST /ping", t.ping)
+}
+
+func (t *tunnel) status() status {
+	s := status{Device: t.device.Name(), Status: t.engine.Status(), Names: make(map[string][]string), RTT: make(map[string]time.Duration)}
+	for _, p := range t.node.Hosts.Peers() {
+		s.Names[p.ID.String()] = p.Names
+		if !slices.ContainsFunc(s.Peers, func(q engine.PeerStatus) bool { return q.ID == p.ID }) && p.ID != s.ID {
+			s.Peers = append(s.Peers, t.engine.Silent(p.ID))
+		}
+	}
+	for _, p := range t.node.Node.Peers() {
+		if p.Up {
+			s.RTT[p.ID.String()] = p.RTT
+		}
+	}
+	return s
+}
+
+func statusCommand(a *program.App) *cobra.Command {
+	c := &cobra.Command{Use: "status", Short: "Show this node's addresses, its peers and theirs, and what was dropped"}
+	asJSON := program.AddJSON(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		var s status
+		if err := admin.NewClient(a).Ask(c.Context(), http.MethodGet, "/status", nil, nil, &s); err != nil {
+			return err
+		}
+		if *asJSON {
+			return program.ShowJSON(c.OutOrStdout(), s)
+		}
+		return s.show(c.OutOrStdout())
+	}
+	return c
+}
+
+func (s *status) show(w io.Writer) error {
+	fmt.Fprintf(w, "%s  %s %s\n%s\n\n", s.Device, s.IPv4, s.IPv6, s.ID) // a failure is the table's too
+	t := program.NewTable(w, "PEER", "IPV4", "IPV6", "ROUND TRIP", "SENT", "RECEIVED", "")
+	for _, p := range s.Peers {
+		id := p.ID.String()
+		name := strings.Join(s.Names[id], " ")
+		if name == "" {
+			name = p.ID.Short()
+		}
+		rtt := "-"
+		if d, up := s.RTT[id]; up {
+			rtt = d.Round(10 * time.Microsecond).String()
+		}
+		t.Row(name, p.IPv4, p.IPv6, rtt, humanize.IBytes(p.Sent.Bytes), humanize.IBytes(p.Received.Bytes), p.Error)
+	}
+	if err := t.Flush(); err != nil || len(s.Dropped) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	t = program.NewTable(w, "DROPPED BECAUSE", "PACKETS")
+	for why, n := range s.Dropped {
+		t.Row(why, fmt.Sprint(n))
+	}
+	return t.Flush()
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
+	"github.com/splitmesh/splitmesh/examples/internal/node"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
+)
+
+// A part is what one command has the node do. A node is in one process, so the command that finds another meshvpn with
+// its state directory has its part run there, for as long as the command itself runs.
+type part interface {
+	// run does it until ctx is done. It calls ready once it works.
+	run(ctx context.Context, h *host, ready func(notice)) error
+}
+
+// A notice is what a part has to tell the person who waits at the command.
+type notice struct {
+	Text       string `json:"text,omitempty"`
+	Invitation string `json:"invitation,omitempty"`
+	Error      string `json:"error,omitempty"` // the last notice of a part that failed
+}
+
+// parts makes an empty part for each command that has one.
+var parts = map[string]func() part{
+	"serve": func() part { return new(servePart) }, "proxy": func() part { return new(proxyPart) }, "exit": func() part { return new(exitPart) },
+	"local": func() part { return new(localPart) }, "remote": func() part { return new(remotePart) }, "accept": func() part { return new(acceptPart) },
+	"invite": func() part { return new(invitePart) },
+}
+
+// A host is a node that runs parts.
+type host struct {
+	node    *node.Node
+	gate    forward.Gate
+	inviter *invite.Inviter
+	log     *slog.Logger
+
+	mu     sync.Mutex // guards joined
+	joined map[invite.Secret]chan string
+}
+
+// use has the mesh node ask the gate. It is for node.Open.
+func (h *host) use(n *mesh.Node) { n.Authorize = h.gate.Authorize }
+
+// begin takes introductions until ctx is done; end waits for that.
+func (h *host) begin(ctx context.Context, n *node.Node, state *program.State) (end func() error, err error) {
+	h.node, h.joined = n, make(map[invite.Secret]chan string)
+	h.inviter = &invite.Inviter{Store: &invite.Store{Dir: state.Path("invitations")}, Hosts: n.Hosts.Path, Log: h.log, Joined: h.hasJoined}
+	l, err := h.gate.Listen(n.Node, invite.Service, &forward.Access{All: true}) // the secret decides
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.inviter.Serve(ctx, l) }() // ends with ctx
+	return func() error { return <-ended }, nil
+}
+
+func (h *host) hasJoined(s invite.Secret, _ identity.ID, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.joined[s]; c != nil {
+		delete(h.joined, s) // a repetition is no news
+		c <- name           // there is room for one
+	}
+}
+
+// handle has the admin socket run parts.
+func (h *host) handle(mux *http.ServeMux) {
+	admin.HandleStream(mux, "POST /run/{kind}", func(ctx context.Context, r *http.Request, body []byte, tell func(any) error) error {
+		fresh := parts[r.PathValue("kind")]
+		if fresh == nil {
+			return fmt.Errorf("this meshvpn knows no %q: is it of another version?", r.PathValue("kind"))
+		}
+		p := fresh()
+		if err := json.Unmarshal(body, p); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		return p.run(ctx, h, func(n notice) {
+			if tell(n) != nil {
+				cancel()
+			}
+		})
+	})
+}
+
+// runPart runs a part until ctx is done, here or in the meshvpn that has the state directory.
+func runPart(ctx context.Context, a *program.App, s *settings, kind string, p part, show func(notice) error) error {
+	state, err := a.Open()
+	if program.Status(err) == program.Busy {
+		return attach(ctx, a, kind, p, show)
+	}
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	h := &host{log: a.Log}
+	n, err := node.Open(ctx, &s.Node, state, a.Log, h.use)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	end, err := h.begin(ctx, n, state)
+	if err != nil {
+		cancel()
+		return errors.Join(err, n.Close())
+	}
+	mux := http.NewServeMux()
+	h.handle(mux)
+	doctor.Handle(mux, n, &s.Node, state.Dir)
+	socket, err := admin.Listen(state.Dir, mux)
+	if err == nil {
+		err = p.run(ctx, h, func(n notice) {
+			if err := show(n); err != nil {
+				cancel()
+			}
+		})
+		err = errors.Join(err, socket.Close())
+	}
+	cancel()
+	return errors.Join(err, end(), n.Close())
+}
+
+// attach has the meshvpn that runs do it.
+func attach(ctx context.Context, a *program.App, kind string, p part, show func(notice) error) error {
+	var failed error
+	err := admin.NewClient(a).Follow(ctx, http.MethodPost, "/run/"+url.PathEscape(kind), p, func(line []byte) error {
+		var n notice
+		if err := json.Unmarshal(line, &n); err != nil {
+			return err
+		}
+		if n.Error != "" {
+			failed = errors.New(n.Error)
+			return failed
+		}
+		return show(n)
+	})
+	if failed != nil || ctx.Err() != nil {
+		return failed
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil && kind != "invite" {
+		return errors.New("the meshvpn that did it has ended")
+	}
+	return err
+}
+
+// showText prints what a part has to say.
+func showText(w io.Writer) func(notice) error {
+	return func(n notice) error {
+		_, err := fmt.Fprintln(w, n.Text)
+		return err
+	}
+}

@@ -1,0 +1,419 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"go.uber.org/goleak"
+
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/mesh"
+)
+
+// mainVariable makes the test's binary the program itself.
+const mainVariable = "MESHVPN_TEST_MAIN"
+
+// play plays the role that the environment says, if it says any, and then ends the process.
+var play = func() {}
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainVariable) != "" {
+		main()
+	}
+	play()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if path, err := exe(); err == nil {
+			os.Remove(path)
+		}
+		os.Exit(status)
+	}))
+}
+
+// dir is one that the user who runs the programs may write to.
+func dir(t *testing.T) string {
+	t.Helper()
+	d, err := os.MkdirTemp("", "vpn") //nolint:usetesting // the parents of t.TempDir are closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(d) })
+	if id := nobody(); id != nil {
+		if err := os.Chown(d, int(id.Uid), int(id.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// nobody is an ordinary user, when root runs the test.
+func nobody() *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return &syscall.Credential{Uid: 65534, Gid: 65534}
+}
+
+// exe is a copy of the test's binary that the ordinary user may run.
+var exe = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp("", "meshvpn")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(b)
+	return f.Name(), errors.Join(err, f.Chmod(0o755), f.Close())
+})
+
+// command is meshvpn as an ordinary user runs it.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := exe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), mainVariable+"=1", "HOME=/nonexistent", "XDG_CONFIG_HOME=/nonexistent", "MESHVPN_NODE_DHT=false", "MESHVPN_LOG_LEVEL=warn")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: nobody()}
+	return cmd
+}
+
+// A running is a meshvpn that runs.
+type running struct {
+	cmd   *exec.Cmd
+	lines *bufio.Reader
+	errs  bytes.Buffer
+	ended bool
+}
+
+// run starts meshvpn, and has it end well with the test.
+func run(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{cmd: command(t, args...)}
+	out, err := r.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cmd.Stderr, r.lines = &r.errs, bufio.NewReader(out)
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.end(t) })
+	return r
+}
+
+// line is the next that it prints.
+func (r *running) line(t *testing.T) string {
+	t.Helper()
+	late := time.AfterFunc(time.Minute, func() { _ = r.cmd.Process.Kill() })
+	defer late.Stop()
+	s, err := r.lines.ReadString('\n')
+	if err != nil {
+		_ = r.cmd.Wait()
+		r.ended = true
+		t.Fatalf("%v: %v\n%s", r.cmd.Args[1:], err, &r.errs)
+	}
+	return strings.TrimSpace(s)
+}
+
+// end sends SIGTERM, after which it is to end by itself and in order.
+func (r *running) end(t *testing.T) {
+	t.Helper()
+	if r.ended {
+		return
+	}
+	r.ended = true
+	late := time.AfterFunc(20*time.Second, func() { _ = r.cmd.Process.Signal(syscall.SIGABRT) })
+	defer late.Stop()
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	if err := r.cmd.Wait(); err != nil {
+		t.Errorf("%v: %v\n%s", r.cmd.Args[1:], err, &r.errs)
+	}
+}
+
+// once runs meshvpn to its end.
+func once(t *testing.T, in string, args ...string) (out string, status int) {
+	t.Helper()
+	cmd := command(t, args...)
+	cmd.Stdin = strings.NewReader(in)
+	b, err := cmd.CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return string(b), exit.ExitCode()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b), 0
+}
+
+// relays are two, as flags: a peer that does not listen is reached by them only.
+func relays(t *testing.T) []string {
+	t.Helper()
+	var addrs []string
+	for range 2 {
+		n := &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/ws")}, Relay: new(mesh.RelayConfig)}
+		if err := n.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { n.Close() })
+		addrs = append(addrs, n.Addrs()[0].String())
+	}
+	return []string{"--node.bootstrap", strings.Join(addrs, ",")}
+}
+
+func curl(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	path, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("curl is not there")
+	}
+	b, err := exec.CommandContext(t.Context(), path, append([]string{"-sS", "--max-time", "60"}, args...)...).CombinedOutput()
+	return string(b), err
+}
+
+// word is the last word of a line.
+func word(line string) string { f := strings.Fields(line); return f[len(f)-1] }
+
+// TestInvitedOverRelays is the whole of it, by an ordinary user: an invitation that needs relays, what is served to the
+// one who was invited and to nobody else, and curl through both proxies. Only relays carry it: nobody listens.
+func TestInvitedOverRelays(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprintln(w, r.Host, len(b), err)
+	}))
+	defer web.Close()
+	server, client, stranger := dir(t), dir(t), dir(t)
+	way := relays(t)
+
+	inviting := run(t, append(way, "invite", "--for", "bob", "--node.name", "ann", "--state", server)...)
+	text := inviting.line(t)
+	out, status := once(t, text, "join", "--state", client)
+	if status != 0 || !strings.Contains(out, "The inviter is ann here, and this node is bob there.") {
+		t.Fatal(status, out)
+	}
+	if err := inviting.cmd.Wait(); err != nil || !strings.Contains(inviting.errs.String(), "bob has joined") {
+		t.Fatal(err, &inviting.errs)
+	}
+	inviting.ended = true
+
+	serving := run(t, append(way, "serve", web.Listener.Addr().String(), "--as", "80", "--allow", "bob", "--state", server)...)
+	id := word(serving.line(t))
+	if out, status := once(t, text, "join", "--state", stranger); status == 0 {
+		t.Error("the invitation is used by another:", out)
+	}
+	proxying := run(t, "proxy", "--socks", "127.0.0.1:0", "--http", "127.0.0.1:0", "--relays-only", "--state", client)
+	socks, http := word(proxying.line(t)), word(proxying.line(t))
+	for _, through := range []string{"socks5h://" + socks, "http://" + http} {
+		for _, args := range [][]string{{}, {"-p"}, {"--data-binary", strings.Repeat("x", 1<<16)}} {
+			size := 0
+			if len(args) == 2 {
+				size = 1 << 16
+			}
+			got, err := curl(t, append(args, "--proxy", through, "http://ann.mesh/")...)
+			if want := fmt.Sprintln("ann.mesh", size, nil); err != nil || got != want {
+				t.Errorf("%s %.20v: %q, %v", through, args, got, err)
+			}
+		}
+		for _, target := range []string{"http://example.com/", "http://ann.mesh:81/", "http://carol.mesh/"} {
+			if got, err := curl(t, "--fail", "--proxy", through, target); err == nil {
+				t.Errorf("%s through %s: %s", target, through, got)
+			}
+		}
+	}
+	other := run(t, append(way, "proxy", "--socks", "127.0.0.1:0", "--http", "", "--state", stranger)...)
+	if got, err := curl(t, "--proxy", "socks5h://"+word(other.line(t)), "http://"+id+".mesh/"); err == nil {
+		t.Error("a stranger is served:", got)
+	}
+}
+
+// TestPrivateNetwork: its key travels with the invitation, by standard input only, and is not left when joining fails.
+func TestPrivateNetwork(t *testing.T) {
+	server, client := dir(t), dir(t)
+	key := filepath.Join(dir(t), "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("ab", 32)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(key), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	listen := []string{"--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", server, "--node.network-key-file", key}
+	text := run(t, append([]string{"invite", "--node.name", "ann"}, listen...)...)
+	invitation := text.line(t)
+	if out, status := once(t, "", "join", invitation, "--state", client); status != program.Usage || !strings.Contains(out, "standard input") {
+		t.Error(status, out)
+	}
+	text.end(t)
+	if strings.Contains(text.errs.String(), "abab") {
+		t.Error("the key is shown")
+	}
+	if out, status := once(t, invitation, "join", "--state", client); status == 0 { // nobody answers
+		t.Error(out)
+	}
+	for _, name := range []string{"network-key", "hosts"} {
+		if _, err := os.Stat(filepath.Join(client, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", name, err)
+		}
+	}
+	// The next is that of another start, and the first still counts.
+	again := run(t, append([]string{"invite"}, listen...)...)
+	if out, status := once(t, again.line(t), "join", "--as", "ann", "--node.name", "bob", "--state", client); status != 0 {
+		t.Fatal(status, out)
+	}
+	if b, err := os.ReadFile(filepath.Join(client, "network-key")); err != nil || string(b) != strings.Repeat("ab", 32) {
+		t.Error(string(b), err)
+	}
+	if info, err := os.Stat(filepath.Join(client, "network-key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info.Mode(), err)
+	}
+	_ = again.cmd.Wait() // it has seen who joined
+	again.ended = true
+}
+
+// TestPartsShareANode: commands with one state directory run in the first one's process.
+func TestPartsShareANode(t *testing.T) {
+	server, client := dir(t), dir(t)
+	first := run(t, "forward", "accept", "--allow-all", "--state", server, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws")
+	first.line(t)
+	printed, status := once(t, "", "invite", "--no-wait", "--qr", "--state", server)
+	code, invitation, _ := strings.Cut(printed, "meshvpn1")
+	if status != 0 || strings.Count(code, "\n") < 20 || !strings.Contains(code, "▀▄") {
+		t.Fatal(status, printed)
+	}
+	invitation, _, _ = strings.Cut("meshvpn1"+invitation, "\n")
+	if out, status := once(t, "", "join", invitation, "--as", "ann", "--node.name", "bob", "--state", client); status != 0 {
+		t.Fatal(out)
+	}
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() { // ends with the listener
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b, _ := io.ReadAll(c)
+				_, _ = c.Write(b)
+			}()
+		}
+	}()
+	echoed := func(addr string) error {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte("there and back")); err != nil {
+			return err
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		if b, err := io.ReadAll(c); err != nil || string(b) != "there and back" {
+			return fmt.Errorf("%q: %w", b, err)
+		}
+		return nil
+	}
+	serving := run(t, "serve", echo.Addr().String(), "--as", "echo", "--allow", "bob", "--state", server)
+	serving.line(t)
+	local := run(t, "forward", "local", "127.0.0.1:0", "ann:echo", "--state", client)
+	at, _, _ := strings.Cut(local.line(t), " ")
+	if err := echoed(at); err != nil {
+		t.Error("local:", err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(free.Addr().String())
+	free.Close()
+	remote := run(t, "forward", "remote", "ann", port, echo.Addr().String(), "--state", client)
+	remote.line(t)
+	if err := echoed("127.0.0.1:" + port); err != nil {
+		t.Error("remote:", err)
+	}
+	if out, status := once(t, "", "serve", "1", "--as", "echo", "--allow-all", "--state", server); status == 0 {
+		t.Error("a service has two:", out)
+	}
+	// What a command that has ended did is no longer done, and the others go on.
+	serving.end(t)
+	if err := echoed(at); err == nil {
+		t.Error("it is served still")
+	}
+	if err := echoed("127.0.0.1:" + port); err != nil {
+		t.Error("remote:", err)
+	}
+	// The first takes the others with it; they say so.
+	first.end(t)
+	out, _ := io.ReadAll(remote.lines)
+	if err := remote.cmd.Wait(); err == nil {
+		t.Errorf("it has ended well: %s%s", out, &remote.errs)
+	}
+	remote.ended = true
+}
+
+// TestUsage: what is missing or wrong is told, and how it is right.
+func TestUsage(t *testing.T) {
+	state := dir(t)
+	for _, tt := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"serve 80", program.Usage, "--allow PEER"},
+		{"serve", program.Usage, "serve --help"},
+		{"serve 80000 --allow-all", program.Usage, "neither a port nor"},
+		{"serve 80 --allow carol", program.Usage, "neither an ID nor a petname"},
+		{"serve 80 --as a/b --allow-all", program.Usage, "neither a port nor"},
+		{"proxy --socks 0.0.0.0:0", program.Failed, "not a loopback address"},
+		{"proxy --socks= --http=", program.Usage, "neither --socks nor --http"},
+		{"proxy --exit carol", program.Failed, "neither an ID nor a petname"},
+		{"exit", program.Usage, "--allow PEER"},
+		{"exit --net x --allow-all", program.Usage, "no network like"},
+		{"forward local 8080 ann", program.Usage, "neither a port nor"},
+		{"forward remote ann 0 80", program.Usage, "is no port"},
+		{"forward accept --allow-all --ports x", program.Usage, "are no ports"},
+		{"invite --life 0s", program.Usage, "--life"},
+		{"invite --for A", program.Usage, "is no petname"},
+		{"invite", program.Settings, "nobody could find this node"},
+		{"join nonsense", program.Usage, "begins with meshvpn1"},
+	} {
+		out, status := once(t, "", append(strings.Fields(tt.args), "--state", state)...)
+		if status != tt.status || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: %d, %s", tt.args, status, out)
+		}
+	}
+	if err := newProgram().Docs(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	var b bytes.Buffer
+	if status := newProgram().Run(context.Background(), []string{"--help"}, nil, &b, &b); status != 0 {
+		t.Error(b.String())
+	}
+}

@@ -203,6 +203,7 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 
 // ended forgets a session.
 func (n *Node) ended(s *session.Session, err error) {
+	carried := s.Carried()
 	n.mu.Lock()
 	if a := n.sessions[s]; a != nil {
 		for _, t := range a.tokens {
@@ -211,6 +212,7 @@ func (n *Node) ended(s *session.Session, err error) {
 	}
 	if n.sessions[s] != nil {
 		n.noteHealth(s.Peer(), true, err)
+		n.past.count(carried)
 	}
 	delete(n.sessions, s)
 	delete(n.pathless, s)

@@ -152,6 +152,7 @@ type Node struct {
 	seekErr      error                            // why the directory told of no more
 	reservedC    chan struct{}                    // closed and replaced when any of these changes
 	lastSequence int64
+	past         Stats                         // of the sessions that ended: no more than what they carried
 	pathless     map[*session.Session]struct{} // that wait for a path, or did
 	bounding     bool                          // boundPathless runs
 	boundAgain   bool                          // and is to look again

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"encoding/binary"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -59,15 +60,20 @@ type RelayStats struct {
 	Reservations, Circuits int
 	// Bytes counts what the circuits have carried, both ways together.
 	Bytes uint64
+	// Refused counts the requests refused by the RelayConfig field that refused them,
+	// such as "MaxCircuits" and "Allow". A field that refused none is not in it.
+	Refused map[string]uint64
 }
 
 // A relay splices streams. It holds no key of what they carry, dials nobody, and
 // forwards only between sessions that live.
 type relay struct {
-	n   *Node
-	cfg RelayConfig
+	n *Node
 
 	mu           sync.Mutex // guards all below
+	cfg          RelayConfig
+	refused      map[string]uint64
+	running      map[*splice]struct{}
 	reservations map[identity.ID]*session.Session
 	peers        map[identity.ID]*usage // of the diallers of circuits
 	networks     map[string]int
@@ -87,19 +93,20 @@ func newRelay(n *Node, cfg RelayConfig) *relay {
 	return &relay{
 		n: n, cfg: cfg.withDefaults(), reservations: make(map[identity.ID]*session.Session),
 		peers: make(map[identity.ID]*usage), networks: make(map[string]int),
+		refused: make(map[string]uint64), running: make(map[*splice]struct{}),
 	}
 }
 
 func (r *relay) stats() RelayStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return RelayStats{len(r.reservations), r.circuits, r.bytes.Load()}
+	return RelayStats{len(r.reservations), r.circuits, r.bytes.Load(), maps.Clone(r.refused)}
 }
 
 // serveRelay answers a request to relay.
 func (n *Node) serveRelay(s *session.Session, st *session.Stream, q openRequest) {
 	r := n.relay
-	if r == nil || r.cfg.Allow != nil && !r.cfg.Allow(s.Peer()) {
+	if r == nil || !r.allows(s.Peer()) {
 		refuse(st, openAnswer{status: statusRefused, body: []byte("this node does not relay for you")})
 		return
 	}
@@ -119,7 +126,7 @@ func (r *relay) reserve(s *session.Session) openAnswer {
 		return goingAway
 	}
 	if r.reservations[s.Peer()] == nil && len(r.reservations) >= r.cfg.MaxReservations {
-		return limitAnswer("MaxReservations", uint64(r.cfg.MaxReservations))
+		return r.over("MaxReservations", r.cfg.MaxReservations)
 	}
 	if s.Err() == nil {
 		r.reservations[s.Peer()] = s
@@ -157,17 +164,17 @@ func (r *relay) connect(s *session.Session, st *session.Stream, target identity.
 		refuse(st, openAnswer{status: statusRefused})
 		return
 	}
+	c := r.splice(source, target, st, out, use)
+	defer r.ended(c)
 	ok := openAnswer{}
-	if r.cfg.MaxCircuitBytes > 0 {
-		ok.body = binary.BigEndian.AppendUint64(nil, r.cfg.MaxCircuitBytes)
+	if c.max > 0 {
+		ok.body = binary.BigEndian.AppendUint64(nil, c.max)
 	}
 	if _, err := st.Write(appendAnswer(nil, ok)); err != nil {
 		out.Reset()
 		st.Reset()
 		return
 	}
-	c := &splice{r: r, a: st, b: out, limiter: use.limiter}
-	c.left.Store(int64(r.cfg.MaxCircuitBytes))
 	c.run()
 }
 
@@ -180,7 +187,7 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 		network = networkOf(host)
 	}
 	over := func(name string, value int) (*usage, func(), *openAnswer) {
-		a := limitAnswer(name, uint64(value))
+		a := r.over(name, value)
 		return nil, nil, &a
 	}
 	use = r.peers[peer]
@@ -197,9 +204,7 @@ func (r *relay) admit(s *session.Session) (use *usage, done func(), limit *openA
 	if use == nil {
 		r.forgetful()
 		use = new(usage)
-		if bps := r.cfg.BytesPerSecond; bps > 0 {
-			use.limiter = rate.NewLimiter(rate.Limit(bps), max(bps, limiterBurst))
-		}
+		use.limitTo(r.cfg.BytesPerSecond)
 		r.peers[peer] = use
 	}
 	use.circuits++

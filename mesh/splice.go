@@ -5,7 +5,9 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/buf"
 	"github.com/splitmesh/splitmesh/internal/session"
 	"golang.org/x/time/rate"
@@ -15,10 +17,14 @@ import (
 // written to the other, from the memory that received it, so that an idle
 // circuit holds none. Back-pressure is the streams' own.
 type splice struct {
-	r       *relay
-	a, b    *session.Stream
-	limiter *rate.Limiter // nil: no limit
-	left    atomic.Int64  // of MaxCircuitBytes, if there is one
+	r              *relay
+	source, target identity.ID
+	since          time.Time
+	a, b           *session.Stream
+	limiter        *rate.Limiter // nil: no limit
+	max            uint64        // bytes that it may carry, 0: no limit
+	left           atomic.Int64  // of max, if there is one
+	bytes          atomic.Uint64 // carried
 }
 
 // run returns when both directions have ended.
@@ -66,6 +72,7 @@ func (c *splice) move(dst, src *session.Stream) error {
 		if err = dst.WriteBuf(owner, c.limiter == nil && src.Stats().Buffered > 0); err != nil {
 			return err
 		}
+		c.bytes.Add(uint64(n))
 		c.r.bytes.Add(uint64(n))
 	}
 }
@@ -83,7 +90,7 @@ var errCircuitBytes = errors.New("the circuit has carried all it may")
 
 // allow waits until the relay's limits let n bytes more through.
 func (c *splice) allow(n int) error {
-	if c.r.cfg.MaxCircuitBytes > 0 && c.left.Add(int64(-n)) < 0 {
+	if c.max > 0 && c.left.Add(int64(-n)) < 0 {
 		return errCircuitBytes
 	}
 	if c.limiter == nil {

@@ -89,13 +89,23 @@ type Stats struct {
 	// nil: it did, or there is none.
 	Unpublished error
 	Relay       RelayStats
+	// Sent, Received and ReSent count as those of Path do: of all sessions, those that
+	// have ended included.
+	Sent, Received, ReSent uint64
+}
+
+func (st *Stats) count(of []session.Carried) {
+	for i := range of {
+		c := &of[i]
+		st.Sent, st.Received, st.ReSent = st.Sent+c.SentBytes, st.Received+c.ReceivedBytes, st.ReSent+c.ResentBytes
+	}
 }
 
 // Stats returns the present state.
 func (n *Node) Stats() Stats {
 	n.init()
 	n.mu.Lock()
-	var st Stats
+	st := n.past
 	var all []*session.Session
 	for s := range n.sessions {
 		all = append(all, s)
@@ -106,7 +116,9 @@ func (n *Node) Stats() Stats {
 	st.Unpublished = n.unpublished
 	n.mu.Unlock()
 	for _, s := range all {
-		st.Sessions = append(st.Sessions, sessionStats(s))
+		now := s.Stats()
+		st.count(now.Carried)
+		st.Sessions = append(st.Sessions, sessionStats(s, &now))
 	}
 	slices.SortFunc(st.Reservations, identity.ID.Compare)
 	slices.SortFunc(st.Sessions, func(a, b SessionStats) int { return a.Peer.Compare(b.Peer) })
@@ -116,8 +128,7 @@ func (n *Node) Stats() Stats {
 	return st
 }
 
-func sessionStats(s *session.Session) SessionStats {
-	st := s.Stats()
+func sessionStats(s *session.Session, st *session.Stats) SessionStats {
 	out := SessionStats{Peer: s.Peer(), Paths: pathList(st.Paths), Streams: st.Streams}
 	out.PathlessSince, _ = s.Pathless()
 	for i := range st.Lanes {

@@ -85,25 +85,40 @@ func (s *Session) Stats() Stats {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	carried := make(map[identity.ID]PathCounters)
-	for relay, c := range s.gone {
-		carried[relay] = *c
-	}
+	st.Carried = s.carried()
 	groups := s.bottlenecks.Groups()
 	for _, p := range s.paths {
-		c := carried[p.info.Relay]
-		c.add(&p.stats)
-		carried[p.info.Relay] = c
 		st.Paths = append(st.Paths, PathStats{
 			PathInfo: p.info, PathCounters: p.stats, State: p.state, Epoch: p.epoch, Bottleneck: groups[p.info.ID], SRTT: p.est.srtt, Rate: p.est.bytesPerSecond(),
 			InFlight: p.inFlight(), Window: p.est.window(),
 		})
 	}
-	for relay, c := range carried {
-		st.Carried = append(st.Carried, Carried{relay, c})
-	}
-	slices.SortFunc(st.Carried, func(a, b Carried) int { return a.Relay.Compare(b.Relay) })
 	return st
+}
+
+// Carried is that of Stats. It takes no lock but s.mu, so OnEnd may ask.
+func (s *Session) Carried() []Carried {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.carried()
+}
+
+// carried says who has carried what. s.mu is held.
+func (s *Session) carried() (out []Carried) {
+	by := make(map[identity.ID]PathCounters)
+	for relay, c := range s.gone {
+		by[relay] = *c
+	}
+	for _, p := range s.paths {
+		c := by[p.info.Relay]
+		c.add(&p.stats)
+		by[p.info.Relay] = c
+	}
+	for relay, c := range by {
+		out = append(out, Carried{relay, c})
+	}
+	slices.SortFunc(out, func(a, b Carried) int { return a.Relay.Compare(b.Relay) })
+	return out
 }
 
 // LaneCounters count what a lane has sent and received, of its user's bytes.

@@ -64,12 +64,20 @@ func Listen(dir string, h http.Handler) (*Server, error) {
 	return s, nil
 }
 
-// Close ends what is under way.
+// Close takes no more questions, and ends those under way that have no answer soon.
 func (s *Server) Close() error {
-	err := s.http.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), parting)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = s.http.Close()
+	}
 	<-s.ended
 	return err
 }
+
+// parting is for answers that are on their way, such as that to who asked the program to end.
+const parting = time.Second
 
 // Handle answers requests of a method and path ("GET /status") with what f returns, as JSON. in is decoded from the body
 // of requests that have one.

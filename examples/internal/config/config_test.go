@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,4 +227,44 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("what is printed is not read: %v\n%s", err, b.String())
 		}
 	})
+}
+
+// TestAgain: a file is read once more, under the same flags, and what changed is told; the old settings stay.
+func TestAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type both struct {
+		A string   `name:"a" help:"a"`
+		B []string `name:"b" help:"b"`
+		C int      `name:"c" help:"c"`
+	}
+	old, fresh := both{A: "default", C: 1}, both{A: "default", C: 1}
+	c, err := config.New("test", &old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	c.AddFlags(fs)
+	if err := fs.Parse([]string{"--c=7"}); err != nil {
+		t.Fatal(err)
+	}
+	write("a: one\nb: [x]\nc: 2\n")
+	if err := c.Load(path, true); err != nil {
+		t.Fatal(err)
+	}
+	write("b: [x, y]\nc: 3\n")
+	again, err := c.Again(&fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Load(path, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Changed(c); !slices.Equal(got, []string{"a", "b"}) || fresh.A != "default" || fresh.C != 7 || old.A != "one" {
+		t.Errorf("changed %v: %+v, %+v", got, old, fresh)
+	}
 }

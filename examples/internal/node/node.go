@@ -164,7 +164,7 @@ func (n *Node) directories(ctx context.Context, s *Settings, state *program.Stat
 			n.Capabilities = append(n.Capabilities, registry.CapDHTServer)
 		}
 	}
-	token, err := secret(s.TokenFile)
+	token, err := Secret(s.TokenFile)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) ([]mult
 
 // Key loads the key of the settings, or makes it: for what needs the key but no node.
 func Key(s *Settings, state *program.State) (*identity.Key, error) {
-	passphrase, err := secret(s.PassphraseFile)
+	passphrase, err := Secret(s.PassphraseFile)
 	o := new(keystore.Options)
 	if s.PassphraseFile == "" {
 		passphrase, err = madePassphrase(state.Path("passphrase"))
@@ -241,7 +241,7 @@ func Key(s *Settings, state *program.State) (*identity.Key, error) {
 func madePassphrase(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return secret(path)
+		return Secret(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("passphrase: %w", err)
@@ -259,8 +259,8 @@ func madePassphrase(path string) ([]byte, error) {
 // maxSecret is more than any secret takes.
 const maxSecret = 4 << 10
 
-// secret reads a file; an empty path is no secret.
-func secret(path string) ([]byte, error) {
+// Secret reads a file; an empty path is no secret.
+func Secret(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
@@ -306,7 +306,7 @@ func KeepNetworkKey(state *program.State, k *[32]byte) (forget func() error, err
 
 // networkKey reads a network key.
 func networkKey(path string) (*[32]byte, error) {
-	text, err := secret(path)
+	text, err := Secret(path)
 	if err != nil {
 		return nil, err
 	}

@@ -25,8 +25,8 @@ func (l *Log) Validate() (out []config.Problem) {
 // DefaultLog is text, from info on.
 func DefaultLog() Log { return Log{Level: slog.LevelInfo, Format: "text"} }
 
-func (l *Log) logger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: l.Level}
+func (l *Log) logger(w io.Writer, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
 	if l.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}

@@ -83,6 +83,7 @@ type App struct {
 
 	file  string // of settings
 	state string
+	level slog.LevelVar
 }
 
 // Main runs the program with the arguments of the process and returns the exit status. The context of commands ends at
@@ -219,16 +220,36 @@ func (a *App) WithSettings(c *cobra.Command) *cobra.Command {
 
 // Load loads the settings and makes the log.
 func (a *App) Load() error {
-	path, must := a.file, a.file != ""
-	if !must {
-		path = configFile(a.Program.Name)
-	}
-	if err := a.Settings.Load(path, must); err != nil {
+	if err := a.Settings.Load(a.settingsFile()); err != nil {
 		return &Error{Status: Settings, Err: err}
 	}
-	a.Log = a.Program.Log.logger(a.Err)
+	a.SetLevel(a.Program.Log.Level)
+	a.Log = a.Program.Log.logger(a.Err, &a.level)
 	return nil
 }
+
+func (a *App) settingsFile() (path string, must bool) {
+	if a.file != "" {
+		return a.file, true
+	}
+	return configFile(a.Program.Name), false
+}
+
+// Reload loads the settings once more, into a struct like Program.Settings with the defaults, and lists those that have
+// changed. Those in use stay as they are.
+func (a *App) Reload(settings any) (changed []string, err error) {
+	again, err := a.Settings.Again(settings)
+	if err != nil {
+		return nil, err
+	}
+	if err := again.Load(a.settingsFile()); err != nil {
+		return nil, &Error{Status: Settings, Err: err}
+	}
+	return again.Changed(a.Settings), nil
+}
+
+// SetLevel changes what the log tells, while it is in use.
+func (a *App) SetLevel(l slog.Level) { a.level.Set(l) }
 
 // configCommand is what one can do with settings.
 func (a *App) configCommand() *cobra.Command {

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitmesh/splitmesh/examples/internal/node"
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/registry/bootstrap"
+	"github.com/splitmesh/splitmesh/registry/file"
+	httpregistry "github.com/splitmesh/splitmesh/registry/http"
+	"github.com/splitmesh/splitmesh/registry/memory"
+)
+
+// A directoryServer serves a registry, and the relay's own record for who begins with its web server's name.
+type directoryServer struct {
+	dir     registry.Directory
+	close   func() error
+	handler atomic.Pointer[http.Handler] // changes on SIGHUP
+	own     func() *registry.Record
+}
+
+// newDirectoryServer returns nil when none is wanted.
+func newDirectoryServer(s *registrySettings, state *program.State, log *slog.Logger) (*directoryServer, error) {
+	if s.Serve == "" {
+		return nil, nil
+	}
+	d := &directoryServer{close: func() error { return nil }}
+	if s.Keep == "file" {
+		f := &file.Directory{Path: state.Path("records"), MaxRecords: s.MaxRecords, Logger: log}
+		d.dir, d.close = f, f.Close
+	} else {
+		d.dir = &memory.Directory{MaxRecords: s.MaxRecords}
+	}
+	use, err := d.reload(s, log)
+	if err != nil {
+		return nil, err
+	}
+	use()
+	return d, nil
+}
+
+// reload makes the handler of the settings, and returns what puts it to use. The counts of its limits begin anew.
+func (d *directoryServer) reload(s *registrySettings, log *slog.Logger) (use func(), err error) {
+	if d == nil {
+		return func() {}, nil
+	}
+	o := httpregistry.Options{Logger: log, PerAddress: httpregistry.Rate{Every: time.Second / time.Duration(s.Requests), Burst: 10 * s.Requests}}
+	for _, t := range []struct {
+		setting, path string
+		token         *httpregistry.Token
+	}{{"read-token-file", s.ReadTokenFile, &o.ReadToken}, {"write-token-file", s.WriteTokenFile, &o.WriteToken}} {
+		text, err := node.Secret(t.path)
+		if err != nil {
+			return nil, fmt.Errorf("registry.%s: %w", t.setting, err)
+		}
+		*t.token = httpregistry.Token(text)
+	}
+	if s.ClientHeader != "" {
+		o.ClientAddr = clientAddr(s.ClientHeader)
+	}
+	h := httpregistry.NewHandler(d.dir, o)
+	return func() { d.handler.Store(&h) }, nil
+}
+
+// clientAddr reads the address of the client in a header that a proxy writes: the last of a list, which is the proxy's own
+// word. What stands before it may be anybody's.
+func clientAddr(header string) func(*http.Request) netip.Addr {
+	return func(r *http.Request) netip.Addr {
+		all := r.Header.Values(header)
+		if len(all) == 0 {
+			return netip.Addr{}
+		}
+		last := all[len(all)-1]
+		a, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
+		if err != nil {
+			return netip.Addr{} // such share one bucket
+		}
+		return a
+	}
+}
+
+// maxOwnAge is how long the relay's own record is served before it is signed anew.
+const maxOwnAge = time.Minute
+
+// ofNode has the node's record at the well-known path, signed once a minute at most.
+func (d *directoryServer) ofNode(n *mesh.Node, log *slog.Logger) {
+	var last atomic.Pointer[registry.Record]
+	d.own = func() *registry.Record {
+		if r := last.Load(); r != nil && time.Since(time.UnixMilli(r.Sequence)) < maxOwnAge {
+			return r
+		}
+		r, err := n.Record()
+		if err != nil {
+			log.Warn("no record of this relay", "err", err)
+			return nil
+		}
+		last.Store(r)
+		return r
+	}
+}
+
+// routes adds what it serves to a mux.
+func (d *directoryServer) routes(mux *http.ServeMux, wrap func(http.Handler) http.Handler) {
+	mux.Handle("/v1/", wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*d.handler.Load()).ServeHTTP(w, r) })))
+	mux.Handle(bootstrap.WellKnown, bootstrap.Handler(func() *registry.Record { return d.own() }))
+}

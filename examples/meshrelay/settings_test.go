@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+// checked is what `config check` says of a file.
+func checked(t *testing.T, yaml string) (status int, path, said string) {
+	t.Helper()
+	path = write(t, filepath.Join(t.TempDir(), "meshrelay.yaml"), yaml)
+	var out bytes.Buffer
+	status = newProgram().Run(within(t), []string{"config", "check", "--config", path}, os.Stdin, &out, &out)
+	return status, path, out.String()
+}
+
+// TestSettings: what can't be is told by file, line and name.
+func TestSettings(t *testing.T) {
+	const ws = "node: {listen: [/ip4/0.0.0.0/tcp/4001/ws]}\n"
+	const wss = "node: {listen: [/ip4/0.0.0.0/tcp/443/wss]}\n"
+	for name, tt := range map[string]struct{ yaml, want string }{
+		"no address":        {"", "default: node.listen: a relay has to be reached"},
+		"wss without":       {wss, ":1:16: node.listen: wss needs a certificate"},
+		"certificate in":    {ws + "tls: {cert: c, key: k}\n", "tls: there is a certificate, and no address"},
+		"half a pair":       {wss + "tls: {cert: c}\n", ":2:13: tls.cert: cert and key go together"},
+		"two sources":       {wss + "tls: {cert: c, key: k, acme-domains: [a.example]}\n", "tls.acme-domains: there is a certificate file already"},
+		"a wildcard":        {wss + "tls: {acme-domains: ['*.a.example']}\n", "is no name of a host"},
+		"plain authority":   {wss + "tls: {acme-domains: [a.example], acme-ca: 'http://ca'}\n", "does not begin with https"},
+		"no site":           {"node: {listen: [/ip4/0.0.0.0/tcp/4001]}\nregistry: {serve: site}\n", "registry.serve: there is no site"},
+		"no site for pages": {"node: {listen: [/ip4/0.0.0.0/tcp/4001]}\nsite: {root: x}\n", "site.root: there is no site"},
+		"registry where":    {ws + "registry: {serve: everywhere}\n", "neither site nor HOST:PORT"},
+		"registry how":      {ws + "registry: {keep: stone}\n", "none of: memory, file"},
+		"no requests":       {ws + "registry: {requests-per-second: 0}\n", "not between 1 and"},
+		"records":           {ws + "registry: {max-records: -1}\n", "registry.max-records"},
+		"a header":          {ws + "registry: {client-header: 'X: y'}\n", "no header's name"},
+		"announced TCP":     {ws + "site: {announce: /dns/a.example/tcp/1}\n", "site.announce: it is for a WebSocket"},
+		"negative circuits": {ws + "relay: {max-circuits: -1}\n", ":2:23: relay.max-circuits: -1 is out of bounds"},
+		"an ID":             {ws + "relay: {allow: [ann]}\n", ":2:17: relay.allow: "},
+		"monitor":           {ws + "monitor: {listen: here}\n", "monitor.listen: \"here\" is not HOST:PORT"},
+		"a long drain":      {ws + "drain: {timeout: 25h}\n", "drain.timeout"},
+		"a collector":       {ws + "trace: {otlp-endpoint: 'localhost:4318'}\n", "trace.otlp-endpoint"},
+		"unknown":           {ws + "relay: {max-circles: 1}\n", "unknown key \"max-circles\"; allowed here: max-reservations"},
+	} {
+		status, path, said := checked(t, tt.yaml)
+		if status != program.Settings || !strings.Contains(strings.ReplaceAll(said, path, ""), tt.want) {
+			t.Errorf("%s: status %d: %s", name, status, said)
+		}
+	}
+	if status, _, said := checked(t, wss+"tls: {acme-domains: [a.example], acme-email: a@a.example}\nregistry: {serve: site, client-header: CF-Connecting-IP}\nrelay: {max-circuit-bytes: 1GB}\n"); status != 0 {
+		t.Error(said)
+	}
+}
+
+// TestNeedsRestart: what SIGHUP changes, and what not.
+func TestNeedsRestart(t *testing.T) {
+	for path, want := range map[string]bool{
+		"relay.max-circuits": false, "relay.allow": false, "relay.buffer": true, "log.level": false, "log.format": true, "tls.cert": false,
+		"tls.acme-domains": true, "registry.serve": true, "registry.read-token-file": false, "node.listen": true, "drain.timeout": false,
+	} {
+		if got := needsRestart(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
+// TestClientAddr: of what a header says, the proxy's own word counts.
+func TestClientAddr(t *testing.T) {
+	for header, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "198.51.100.9, 192.0.2.1": "192.0.2.1", "192.0.2.1, nonsense": "invalid IP", "": "invalid IP", "2001:db8::1": "2001:db8::1",
+	} {
+		r := &http.Request{Header: http.Header{"X-Forwarded-For": {"10.0.0.1", header}}}
+		if got := clientAddr("X-Forwarded-For")(r); got.String() != want {
+			t.Errorf("%q: %v", header, got)
+		}
+	}
+	if clientAddr("X-Forwarded-For")(new(http.Request)).IsValid() {
+		t.Error("an address of nothing")
+	}
+}

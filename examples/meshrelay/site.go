@@ -1,0 +1,179 @@
+package main
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/splitmesh/splitmesh/transport"
+	"github.com/splitmesh/splitmesh/transport/websocket"
+)
+
+// A site is the transport of WebSockets whose listener is a web server: strangers see the pages, over HTTP/2 too, and who
+// brings an opening that the node admits gets a WebSocket on the same port.
+type site struct {
+	websocket.Transport // dials
+	// pages answers strangers.
+	pages http.Handler
+	// tls has the certificates; nil: wss can't be listened on.
+	tls *tls.Config
+	// announce is what others are told of where it listens; nil: where it does.
+	announce func(bound multiaddr.Multiaddr) multiaddr.Multiaddr
+	log      *slog.Logger
+}
+
+// What a request may take. The opening is up to 5.5 KiB of a header.
+const (
+	headerTimeout = 10 * time.Second
+	readTimeout   = 20 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = time.Minute
+	maxHeader     = 8 << 10
+	maxStrangers  = 1024
+)
+
+// Listen implements transport.Transport.
+func (s *site) Listen(ctx context.Context, addr multiaddr.Multiaddr, admit transport.Admit) (transport.Listener, error) {
+	network, hostport, suffix, err := transport.HostPort(addr)
+	if err != nil || !s.CanDial(addr) {
+		return nil, fmt.Errorf("site: %w: %v", transport.ErrUnsupported, addr)
+	}
+	_, secure := isWeb(addr)
+	if secure && s.tls == nil {
+		return nil, fmt.Errorf("site: listen on %v: there is no certificate", addr)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("site: listen on %v: %w", addr, err)
+	}
+	nl, err := new(net.ListenConfig).Listen(ctx, network, hostport)
+	if err != nil {
+		return nil, fmt.Errorf("site: listen on %v: %w", addr, err)
+	}
+	s.log.Info("listening", "what", "site", "addr", nl.Addr().String())
+	bound := append(transport.FromTCP(nl.Addr().(*net.TCPAddr).AddrPort()), suffix...)
+	l := &siteListener{bound: bound, visible: bound, strangers: newStrangers(maxStrangers)}
+	if s.announce != nil {
+		l.visible = s.announce(bound)
+	}
+	l.pages = s.Handler(func(opening []byte) func(net.Conn) {
+		if !l.enter() {
+			return nil
+		}
+		defer l.running.Done()
+		return admit(opening)
+	}, s.pages)
+	l.server = newServer(l, s.log)
+	l.server.ConnState = l.strangers.note
+	l.server.Protocols.SetHTTP2(secure)
+	if secure {
+		l.server.TLSConfig = s.tls.Clone() // which the server adds its protocols to
+		l.running.Go(func() { _ = l.server.ServeTLS(nl, "", "") })
+	} else {
+		l.running.Go(func() { _ = l.server.Serve(nl) }) // both end with Close
+	}
+	return l, nil
+}
+
+// newServer is a web server for whoever comes.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), Protocols: new(http.Protocols),
+	}
+	s.Protocols.SetHTTP1(true)
+	return s
+}
+
+type siteListener struct {
+	bound, visible multiaddr.Multiaddr
+	pages          http.Handler
+	server         *http.Server
+	strangers      *strangers
+	once           sync.Once
+	err            error
+
+	mu      sync.Mutex
+	closed  bool           // guarded by mu
+	running sync.WaitGroup // Serve, and each request; Add under mu while not closed
+}
+
+func (l *siteListener) Multiaddr() multiaddr.Multiaddr { return l.visible }
+
+func (l *siteListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !l.enter() {
+		return // its connection is being closed
+	}
+	defer l.running.Done()
+	l.pages.ServeHTTP(w, r)
+}
+
+// enter has Close wait. It reports false when that was called.
+func (l *siteListener) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.running.Add(1)
+	}
+	return !l.closed
+}
+
+func (l *siteListener) Close() error {
+	l.once.Do(func() {
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+		l.err = l.server.Close()
+	})
+	l.running.Wait()
+	return l.err
+}
+
+// strangers are the connections that are no WebSockets yet. One over the limit cuts the one that was silent longest, so
+// that nobody keeps members out by coming and staying.
+type strangers struct {
+	max int
+
+	mu    sync.Mutex
+	order *list.List // of net.Conn, the one heard of last at the back
+	place map[net.Conn]*list.Element
+}
+
+func newStrangers(limit int) *strangers {
+	return &strangers{max: limit, order: list.New(), place: make(map[net.Conn]*list.Element)}
+}
+
+// note is http.Server.ConnState.
+func (s *strangers) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.place[c]
+	switch {
+	case state == http.StateNew:
+		s.place[c] = s.order.PushBack(c)
+		if s.order.Len() > s.max {
+			cut(s.order.Front().Value.(net.Conn)) // it will be told as closed
+		}
+	case at == nil:
+	case state == http.StateHijacked || state == http.StateClosed:
+		s.order.Remove(at)
+		delete(s.place, c)
+	default:
+		s.order.MoveToBack(at)
+	}
+}
+
+// cut closes the socket: to close TLS may take a while.
+func cut(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	c.Close()
+}

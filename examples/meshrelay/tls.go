@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3"
+	"go.uber.org/zap"
+
+	"github.com/splitmesh/splitmesh/examples/internal/program"
+)
+
+// certificates are those of the site: of files, or of an authority that is asked by ACME.
+type certificates struct {
+	config *tls.Config
+	close  func()
+	// manage begins to ask the authority, once the site listens; nil: there is none.
+	manage func(ctx context.Context) error
+
+	cert atomic.Pointer[tls.Certificate] // of the files
+}
+
+// newCertificates returns nil when there are none.
+func newCertificates(s *tlsSettings, state *program.State, log *slog.Logger) (*certificates, error) {
+	c := &certificates{close: func() {}}
+	switch {
+	case len(s.Domains) > 0:
+		return c, c.acme(s, state, log)
+	case s.Cert == "":
+		return nil, nil
+	}
+	cert, err := loadCert(s)
+	if err != nil {
+		return nil, err
+	}
+	c.cert.Store(cert)
+	c.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return c.cert.Load(), nil
+	}}
+	return c, nil
+}
+
+func loadCert(s *tlsSettings) (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls.cert: %w", err)
+	}
+	return &cert, nil
+}
+
+// acme has an authority prove the names over the site's own port: no other is needed.
+func (c *certificates) acme(s *tlsSettings, state *program.State, log *slog.Logger) error {
+	var roots *x509.CertPool // nil: the system's
+	if s.Roots != "" {
+		pem, err := os.ReadFile(s.Roots)
+		if err != nil {
+			return fmt.Errorf("tls.acme-roots: %w", err)
+		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("tls.acme-roots: %s holds no certificate in PEM", s.Roots)
+		}
+	}
+	var magic *certmagic.Config
+	cache := certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return magic, nil },
+		Logger:           zap.NewNop(), // OnEvent tells
+	})
+	magic = certmagic.New(cache, certmagic.Config{
+		Storage: &certmagic.FileStorage{Path: state.Path("acme")}, Logger: zap.NewNop(),
+		OnEvent: func(_ context.Context, event string, data map[string]any) error {
+			switch name := slog.Any("name", data["identifier"]); event {
+			case "cert_obtained":
+				log.Info("certificate obtained", name, "renewed", data["renewal"])
+			case "cert_failed":
+				log.Error("no certificate; it is tried again", name, "err", data["error"])
+			}
+			return nil
+		},
+	})
+	issuer := certmagic.NewACMEIssuer(magic, certmagic.ACMEIssuer{
+		CA: s.CA, Email: s.Email, Agreed: true, DisableHTTPChallenge: true, TrustedRoots: roots, Logger: zap.NewNop(),
+		DNS01Solver: nil,
+	})
+	if s.CA == "" {
+		issuer.CA = certmagic.LetsEncryptProductionCA
+	}
+	issuer.TestCA = issuer.CA // a failure does not go to some other authority
+	magic.Issuers = []certmagic.Issuer{issuer}
+	c.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: magic.GetCertificate, NextProtos: []string{acmez.ACMETLS1Protocol}}
+	c.close = cache.Stop
+	c.manage = func(ctx context.Context) error { return magic.ManageAsync(ctx, s.Domains) }
+	return nil
+}
+
+// reload reads the files again and returns what puts them to use.
+func (c *certificates) reload(s *tlsSettings) (use func(), err error) {
+	switch {
+	case c == nil || c.manage != nil:
+		return func() {}, nil // changes of these need a restart, and are told as such
+	case s.Cert == "":
+		return nil, errors.New("tls.cert: the site has no certificate any more: a restart is needed for that")
+	}
+	cert, err := loadCert(s)
+	if err != nil {
+		return nil, err
+	}
+	return func() { c.cert.Store(cert) }, nil
+}

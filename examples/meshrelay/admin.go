@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/identity"
 )
@@ -93,6 +94,7 @@ func (r *relay) adminHandler() http.Handler {
 		}
 		return drainResult{r.node.Stats().Relay.Circuits, time.Since(begin).Seconds()}, nil
 	})
+	doctor.Handle(mux, r.node, r.settings, r.app.Dir())
 	return mux
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	_ "golang.org/x/crypto/x509roots/fallback" // a container of nothing but this program has no roots of its own
 
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 )
 
@@ -32,7 +33,7 @@ func newProgram() *program.Program {
 				Use: "run", Short: "Run the relay until it is told to end",
 				Example: "  meshrelay run --node.listen /ip4/0.0.0.0/tcp/4001/ws",
 				RunE:    func(c *cobra.Command, _ []string) error { return run(c.Context(), a, s) },
-			})}, adminCommands(a)...)
+			}), doctor.Command(a, &s.Node)}, adminCommands(a)...)
 		},
 		Unit: &program.Unit{Run: "run", Reload: true, Capabilities: "CAP_NET_BIND_SERVICE"},
 	}

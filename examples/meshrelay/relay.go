@@ -37,6 +37,7 @@ type relay struct {
 	since time.Time
 
 	node      *node.Node
+	settings  *node.Settings // of it
 	certs     *certificates    // nil: none
 	directory *directoryServer // nil: none
 	measures  *measures
@@ -118,6 +119,7 @@ func (r *relay) start(ctx context.Context, s *settings, state *program.State) (e
 		return err
 	}
 	cfg := s.Relay.config(limits.ask())
+	r.settings = &s.Node
 	r.node, err = node.Open(ctx, &s.Node, state, r.log, func(n *mesh.Node) {
 		n.Relay = &cfg
 		n.Transports = []transport.Transport{r.site(s, pages), &tcp.Transport{}}

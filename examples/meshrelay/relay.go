@@ -37,7 +37,7 @@ type relay struct {
 	since time.Time
 
 	node      *node.Node
-	settings  *node.Settings // of it
+	settings  *node.Settings   // of it
 	certs     *certificates    // nil: none
 	directory *directoryServer // nil: none
 	measures  *measures

@@ -112,9 +112,7 @@ func (n *Node) holdReservation(relay identity.ID, addr multiaddr.Multiaddr) (hel
 	}
 	n.log.Info("reserved", "relay", relay.Short())
 	n.publish()
-	if n.untilLost(s); n.ctx.Err() != nil {
-		return true, nil
-	}
+	n.untilLost(s)
 	n.log.Info("reservation lost", "relay", relay.Short(), "err", s.Err())
 	n.publish()
 	return true, nil

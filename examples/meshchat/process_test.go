@@ -60,7 +60,7 @@ func environment(t *testing.T, nick, bootstrap string) []string {
 // stateDir is short enough for a socket.
 func stateDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "chat")
+	dir, err := os.MkdirTemp("", "chat") //nolint:usetesting // a path short enough for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ func TestExit(t *testing.T) {
 // TestPrivilege: without CAP_NET_ADMIN it says so, and what to do.
 func TestPrivilege(t *testing.T) {
 	m := newMachine(t, "a")
-	if err := os.Chmod(m.dir, 0o777); err != nil { //nolint:gosec // the test's own
+	if err := os.Chmod(m.dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	c := m.start("up", "--state", m.dir, "--node.dht=false")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -150,7 +151,7 @@ func TestRequest(t *testing.T) {
 	if err := ann.SetStanding(t.Context(), eve.ID, store.Friend); err != nil {
 		t.Fatal(err)
 	}
-	ann.hears(with(eve), append(held, "eve: 8", "eve: 9")...)
+	ann.hears(with(eve), slices.Concat(held, []string{"eve: 8", "eve: 9"})...)
 	eve.marked(with(ann), "delivered")
 	if err := ann.SetStanding(t.Context(), eve.ID, store.Blocked); err != nil {
 		t.Fatal(err)

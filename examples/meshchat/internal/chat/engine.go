@@ -169,7 +169,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.node, e.problem = nil, err
 		e.mu.Unlock()
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end, and has
 		}
 		if err == nil {
 			continue // opened anew

@@ -89,7 +89,7 @@ func resolved(ctx context.Context, device string, servers []netip.Addr) (bool, e
 		dnsArgs = append(dnsArgs, a.String())
 	}
 	for _, args := range [][]string{dnsArgs, {"domain", device, "~mesh"}, {"default-route", device, "false"}} {
-		if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil { //nolint:gosec // its arguments are ours
+		if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
 			return false, fmt.Errorf("resolvectl %s: %w: %.200s", args[0], err, out)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -163,7 +164,7 @@ func ip(src, dst netip.Addr, proto uint8, transport []byte) []byte {
 		copy(b[8:], src.AsSlice())
 		copy(b[24:], dst.AsSlice())
 	}
-	return append(make([]byte, packet.VnetSize), append(b, transport...)...)
+	return slices.Concat(make([]byte, packet.VnetSize), b, transport)
 }
 
 func udp(src, dst netip.Addr, from, to uint16, data string) []byte {

@@ -75,7 +75,7 @@ func (e *Engine) send(b *buffer) (kept bool) {
 	}
 	b.from = b.to - len(frame)
 	for range 2 { // a stream may end just now
-		s := to.stream(slot{class, uint8(hash % streamsPerClass)}) //nolint:gosec // below 4
+		s := to.stream(slot{class, uint8(hash % streamsPerClass)})
 		if s == nil {
 			break
 		}

@@ -38,6 +38,6 @@ func V4(id identity.ID) netip.Addr {
 	h := sha256.Sum256(append([]byte("splitmesh vpn v4"), id[:]...))
 	n := binary.BigEndian.Uint64(h[:])%(1<<22-2*256) + 256
 	b := Net4.Addr().As4()
-	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n)) //nolint:gosec // n is below 2^22
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n))
 	return netip.AddrFrom4(b)
 }

@@ -33,7 +33,7 @@ func (p *Packet) Unreachable(b []byte, why Reason) []byte {
 		out := make([]byte, VnetSize+20+8+len(quoted))
 		ip := out[VnetSize:]
 		ip[0], ip[8], ip[9] = 4<<4|5, 64, ICMP
-		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip))) //nolint:gosec // below 600
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		putAddrs(ip[12:], p.Dst, p.Src)
 		binary.BigEndian.PutUint16(ip[10:], ^fold(sum(0, ip[:20])))
 		icmp := ip[20:]
@@ -46,7 +46,7 @@ func (p *Packet) Unreachable(b []byte, why Reason) []byte {
 	ip := out[VnetSize:]
 	icmp := ip[40:]
 	ip[0], ip[6], ip[7] = 6<<4, ICMPv6, 64
-	binary.BigEndian.PutUint16(ip[4:], uint16(len(icmp))) //nolint:gosec // below 600
+	binary.BigEndian.PutUint16(ip[4:], uint16(len(icmp)))
 	putAddrs(ip[8:], p.Dst, p.Src)
 	icmp[0], icmp[1] = 1, codes[why].v6
 	copy(icmp[8:], quoted)

@@ -115,7 +115,7 @@ func (p *Packet) v6(b []byte) (int, error) {
 		return 0, ErrShort
 	}
 	length := 40 + int(binary.BigEndian.Uint16(b[4:]))
-	p.DSCP = uint8(binary.BigEndian.Uint16(b) >> 6 & 0x3f) //nolint:gosec // six bits
+	p.DSCP = uint8(binary.BigEndian.Uint16(b) >> 6 & 0x3f)
 	p.Src, p.Dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
 	p.Proto, p.Header = b[6], 40
 	for range maxExtensions {

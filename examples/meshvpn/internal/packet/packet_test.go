@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -73,7 +74,7 @@ func fragment6(next uint8, units uint16, more uint16, rest []byte) []byte {
 	b[0] = next
 	binary.BigEndian.PutUint16(b[2:], units<<3|more)
 	binary.BigEndian.PutUint32(b[4:], 77)
-	return append(b, rest...)
+	return slices.Concat(b, rest)
 }
 
 // TestParse: what headers say, and which are refused.

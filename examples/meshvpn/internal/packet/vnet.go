@@ -86,8 +86,8 @@ func (p *Packet) Open(room []byte, kind Kind, segment uint16) error {
 		return ErrOffload
 	}
 	room[0] = needsChecksum
-	binary.NativeEndian.PutUint16(room[6:], uint16(p.Header)) //nolint:gosec // below MaxSize, and it has been parsed
-	binary.NativeEndian.PutUint16(room[8:], uint16(at))       //nolint:gosec // one of two
+	binary.NativeEndian.PutUint16(room[6:], uint16(p.Header))
+	binary.NativeEndian.PutUint16(room[8:], uint16(at))
 	if kind == Partial {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (p *Packet) Open(room []byte, kind Kind, segment uint16) error {
 		return ErrOffload
 	}
 	length := p.Header + int(room[VnetSize+p.Header+12]>>4)*4
-	binary.NativeEndian.PutUint16(room[2:], uint16(length)) //nolint:gosec // a TCP header ends within the packet
+	binary.NativeEndian.PutUint16(room[2:], uint16(length))
 	binary.NativeEndian.PutUint16(room[4:], segment)
 	return nil
 }
@@ -115,7 +115,7 @@ type header struct {
 }
 
 func (h *header) put(b []byte) {
-	binary.BigEndian.PutUint32(b, uint32(h.kind)<<24|uint32(h.size)) //nolint:gosec // below MaxSize
+	binary.BigEndian.PutUint32(b, uint32(h.kind)<<24|uint32(h.size))
 	binary.BigEndian.PutUint16(b[4:], h.segment)
 }
 
@@ -155,5 +155,5 @@ func fold(s uint64) uint16 {
 	for s > 0xffff {
 		s = s>>16 + s&0xffff
 	}
-	return uint16(s) //nolint:gosec // it has 16 bits now
+	return uint16(s)
 }

@@ -123,7 +123,7 @@ func Dialer() *net.Dialer {
 	return &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		failed := c.Control(func(fd uintptr) {
-			err = os.NewSyscallError("SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark)) //nolint:gosec // a descriptor
+			err = os.NewSyscallError("SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark))
 		})
 		return errors.Join(failed, err)
 	}}

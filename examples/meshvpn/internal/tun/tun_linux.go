@@ -49,7 +49,7 @@ func open(name string) (*Device, error) {
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
-	return &Device{file: os.NewFile(uintptr(fd), "/dev/net/tun"), name: ifr.Name()}, nil //nolint:gosec // a descriptor
+	return &Device{file: os.NewFile(uintptr(fd), "/dev/net/tun"), name: ifr.Name()}, nil
 }
 
 // explain says what to do about an error.

@@ -1,7 +1,7 @@
-// Command vpn measures what meshvpn carries without root, beside wireguard-go in the same place: from an application
+// Command socks measures what meshvpn carries without root, beside wireguard-go in the same place: from an application
 // through meshvpn's SOCKS5 proxy to what a peer publishes, and over wireguard-go with netstack (gvisor's TCP).
 //
-//	go run ./vpn            # in the directory benchmarks
+//	go run ./socks            # in the directory benchmarks
 //
 // meshvpn runs as its users have it, in two processes, with the application and the server in a third, so its bytes pass
 // through four TCP connections of the kernel's; of wireguard-go only the tunnel is measured, in one process and with no

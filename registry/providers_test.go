@@ -115,7 +115,11 @@ func TestProvidersOfLiars(t *testing.T) {
 	calls := 0
 	step := func(after identity.ID) identity.ID {
 		calls++
-		after[31]++
+		for i := len(after) - 1; i >= 0; i-- { // to the next ID, with what is carried
+			if after[i]++; after[i] != 0 {
+				break
+			}
+		}
 		return after
 	}
 	for name, l := range map[string]*liar{

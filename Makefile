@@ -112,6 +112,7 @@ build-all: ## build for the browser and for every platform we promise
 	@for p in $(PLATFORMS); do \
 		echo "GOOS=$${p%/*} GOARCH=$${p#*/} go build ./..."; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} go build ./... || exit 1; \
+		(cd examples && GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./meshrelay ./meshvpn ./meshchat ./meshlocal) || exit 1; \
 	done
 
 generate: ## run go generate in all modules

@@ -36,7 +36,7 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: sim experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
+.PHONY: commands sim experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,10 @@ build-all: ## build for the browser and for every platform we promise
 		GOOS=$${p%/*} GOARCH=$${p#*/} go build ./... || exit 1; \
 		(cd examples && GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./meshrelay ./meshvpn ./meshchat ./meshlocal) || exit 1; \
 	done
+
+commands: ## write the pages of the programs' commands, docs/commands
+	find docs/commands -name '*.md' ! -name README.md -delete
+	@for p in meshrelay meshvpn meshchat meshlocal; do (cd examples && go run ./$$p docs ../docs/commands) || exit 1; done
 
 generate: ## run go generate in all modules
 	go generate $(PACKAGES)

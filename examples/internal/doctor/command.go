@@ -45,9 +45,9 @@ func Command(a *program.App, s *node.Settings) *cobra.Command {
 		Long: "It looks at this machine's disk and clock, the name, the peer's record, each address (DNS, proxy, port, TLS), the relays,\n" +
 			"and then dials. It asks the program that runs, if one does, and otherwise makes a node of the settings.\n" +
 			"What a stranger is not told (wrong key, wrong network key, no node there) it can only name together.",
-		Example: "  " + a.Program.Name + " doctor ann.mesh:chat\n  " + a.Program.Name + " doctor --relayed-only ID:tcp/80",
+		Example: "  " + a.Program.Name + " doctor ann.mesh:chat\n  " + a.Program.Name + " doctor --by-relays ID:tcp/80",
 	}
-	relayedOnly := c.Flags().Bool("relayed-only", false, "examine a dial that takes no direct path")
+	relayedOnly := c.Flags().Bool("by-relays", false, "examine a dial that takes no direct path")
 	asJSON := program.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		r, err := examine(c, a, s, question{args[0], *relayedOnly}, *asJSON)

@@ -19,10 +19,12 @@ const (
 	// lost, if that is more; and all at once when one of them answers, or when something is not found, every reachAfter
 	// at most. They have reachTimeout to answer.
 	maxLost      = 64
-	minSeek      = 2 * time.Second
+	minSeek      = 4 * time.Second
 	lostPart     = 16
 	reachAfter   = 5 * time.Second
 	reachTimeout = 2 * time.Second
+	// longLost is for how long a node must have been lost for its coming back to tell of a network that has.
+	longLost = 15 * time.Second
 )
 
 // A missed node was in the table, and did not answer.
@@ -53,10 +55,14 @@ func (d *DHT) lose(c *kad.Contact) {
 
 // regain notes that the node is there, in case it was lost. mu is held.
 func (d *DHT) regain(id identity.ID) {
-	if _, ok := d.lost[id]; !ok {
+	m := d.lost[id]
+	if m == nil {
 		return
 	}
 	delete(d.lost, id)
+	if time.Since(m.since) < longLost { // it, or we, had too much to do
+		return
+	}
 	select {
 	case d.back <- struct{}{}:
 	default:

@@ -86,8 +86,9 @@ func (r *realNode) echo(t testing.TB) {
 // findable waits until the record that a node published is in the DHT.
 func (r *realNode) findable(t testing.TB, by *realNode) {
 	t.Helper()
-	for {
+	for again := time.NewTicker(50 * time.Millisecond); ; <-again.C {
 		if res, err := by.dht.Find(t.Context(), r.ID()); err == nil && len(res.Records) > 0 {
+			again.Stop()
 			return
 		} else if t.Context().Err() != nil {
 			t.Fatalf("%v: not found: %v", r.ID(), err)
@@ -114,9 +115,9 @@ func dialEcho(ctx context.Context, from *realNode, to identity.ID) error {
 // Fifty real nodes: one that has just started and knows one of them dials any by its ID alone, also when 20 are gone.
 func TestFiftyNodes(t *testing.T) {
 	if testing.Short() {
-		t.Skip("50 nodes and some 3,000 handshakes")
+		t.Skip("fifty nodes and some 3,000 handshakes")
 	}
-	const n, killed = 50, 20
+	const n, killed = nodesAtOnce, nodesAtOnce * 2 / 5
 	nodes := []*realNode{newNode(t, 0, nil)}
 	var closing sync.WaitGroup
 	defer closing.Wait()

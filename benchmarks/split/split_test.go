@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"regexp"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +19,27 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// A lines takes what several processes write.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
 // The whole, in a small form: how long it takes is not judged.
 func TestSplit(t *testing.T) {
 	if err := missing(); err != nil {
 		t.Skip(err)
 	}
-	var out, log bytes.Buffer
+	var out bytes.Buffer
+	var log lines
 	err := split(t.Context(), options{splits: 1, nodes: 2, cut: 2 * time.Second}, &out, &log)
-	t.Logf("%s%s", &log, &out)
+	t.Logf("%s%s", &log.buf, &out)
 	if !regexp.MustCompile(`^SPLIT_HEALED = [0-9.]+ s \(bar ≤ 10\) (ok|FAILED): .*; 2 found`).Match(out.Bytes()) {
 		t.Errorf("%q, %v", &out, err)
 	}

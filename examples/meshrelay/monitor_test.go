@@ -119,7 +119,7 @@ func TestPrometheus(t *testing.T) {
 	p := busy(t)
 	dir := t.TempDir()
 	target := strings.TrimPrefix(p.monitor(), "http://")
-	file := write(t, filepath.Join(dir, "prometheus.yml"), fmt.Sprintf("scrape_configs: [{job_name: meshrelay, scrape_interval: 200ms, scrape_timeout: 200ms, static_configs: [{targets: [%q]}]}]\n", target))
+	file := write(t, filepath.Join(dir, "prometheus.yml"), fmt.Sprintf("scrape_configs: [{job_name: meshrelay, scrape_interval: 2s, scrape_timeout: 2s, static_configs: [{targets: [%q]}]}]\n", target))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -139,8 +139,9 @@ func TestPrometheus(t *testing.T) {
 			t.Log(said.String())
 		}
 	}()
+	asker := client(t, nil) // one, for Prometheus takes 512 connections at most
 	query := func(q string) (values []string) {
-		res, err := client(t, nil).Get("http://" + at + "/api/v1/query?query=" + url.QueryEscape(q))
+		res, err := asker.Get("http://" + at + "/api/v1/query?query=" + url.QueryEscape(q))
 		if err != nil {
 			return nil // it is not up yet
 		}

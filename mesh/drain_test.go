@@ -22,6 +22,10 @@ func TestDrain(t *testing.T) {
 	relays := operated(t, dir, "a", "b", "c", "d", "e")
 	server := start(t, &mesh.Node{Identity: key(t, 1), Directory: dir})
 	l := listen(t, server, "x", 3)
+	until(t, "its record names its relays", func() bool {
+		r, err := dir.Lookup(t.Context(), server.ID())
+		return err == nil && len(r.Addrs) >= 3
+	})
 	client := start(t, &mesh.Node{Identity: key(t, 2), Directory: dir})
 	dialled, accepted := connect(t, &mesh.Dialer{Node: client, RelayedOnly: true, Split: splitter.Policy{MinPaths: 2}, Paths: 2}, l)
 	var wg sync.WaitGroup

@@ -58,7 +58,12 @@ func ask(ctx context.Context, dial func(context.Context, string) (net.Conn, erro
 		return nil, nil, err
 	}
 	met, _ = conn.(meeting)
-	defer conn.Close()
+	defer func() {
+		if l, ok := conn.(interface{ SetLinger(sec int) error }); ok && err != nil {
+			_ = l.SetLinger(0) // who does not answer is not to be told later either
+		}
+		conn.Close()
+	}()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	b, err := encode(q)
 	if err != nil {

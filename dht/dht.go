@@ -72,6 +72,11 @@ type fastDialer interface {
 	FastDial(ctx context.Context, addr string) (net.Conn, error)
 }
 
+// A blocker is a Network that can block a peer which floods us with queries.
+type blocker interface {
+	Block(peer identity.ID, d time.Duration)
+}
+
 // Config says how a node takes part. Its zero value, with a Bootstrap, is a node that answers queries once its own record
 // announces [registry.CapDHTServer].
 type Config struct {

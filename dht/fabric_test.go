@@ -45,6 +45,13 @@ type fnode struct {
 	down   bool
 	hangs  bool                // who dials it waits for as long as it wants to
 	dialed map[identity.ID]int // by this node
+	blocks []identity.ID
+}
+
+func (n *fnode) Block(id identity.ID, _ time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.blocks = append(n.blocks, id)
 }
 
 type pipeConn struct {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -78,23 +79,50 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// A node tells who asks too often so, and cuts off who asks far too often.
+// A node tells who asks too often so, after a while; and blocks who goes on.
 func TestServedBusy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // time stands still, and brings no allowance
+	synctest.Test(t, func(t *testing.T) {
 		f := newFabric(time.Now)
 		to := f.node(t, Config{Rate: 2})
-		n := f.node(t, Config{Client: true})
-		var got [3]int
-		for range 20 {
-			switch a, err := n.call(t.Context(), to, to.record(t)); {
-			case err != nil:
-				got[2]++
-			default:
-				got[min(1, a.Verdict)]++
-			}
+		from := registrytest.Key(t).ID()
+		ping, err := encode(&query{Op: opPing})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got != [3]int{8, 8, 4} || to.Stats().Refused != 12 {
-			t.Errorf("answered, busy, cut off: %v, %+v", got, to.Stats())
+		call := func() (a answer, err error) {
+			here, there := net.Pipe()
+			defer here.Close()
+			to.accept <- pipeConn{there, from.String()}
+			if _, err := here.Write(ping); err != nil {
+				return a, err
+			}
+			return a, read(here, &a)
+		}
+		start := time.Now()
+		var got [2]int
+		for range 20 { // one after the other: who waits brings time by
+			a, err := call()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[min(1, a.Verdict)]++
+		}
+		if took := time.Since(start); got != [2]int{10, 10} || took != time.Second || to.Stats().Refused != 10 {
+			t.Errorf("answered, busy: %v after %v, %+v", got, took, to.Stats())
+		}
+		// All at once: two may wait, for half a second and for one.
+		var flood sync.WaitGroup
+		var failed atomic.Int32
+		for range 100 {
+			flood.Go(func() {
+				if _, err := call(); err != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		flood.Wait()
+		if failed.Load() != 98 || !slices.Equal(to.blocks, []identity.ID{from}) {
+			t.Errorf("%d were not answered, blocked: %v", failed.Load(), to.blocks)
 		}
 	})
 }

@@ -10,8 +10,10 @@ import (
 
 const (
 	// DefaultRate is how many queries a second are answered for one peer, and a quarter of how many at once. As many
-	// more are told that it is too much, and what goes beyond that is cut off.
+	// more are told that it is too much; they wait until that is true no longer, for a second at most. Beyond that conns
+	// are closed, and of dropRate times as many its sender is blocked.
 	DefaultRate = 50
+	dropRate    = 10
 	// maxPeers bounds the peers whose queries are counted.
 	maxPeers = 4096
 )
@@ -25,50 +27,75 @@ type limits struct {
 	peers map[identity.ID]*allowance
 }
 
-// An allowance is what a peer may still ask: token buckets, of what is answered and of what is answered with vBusy.
+// An allowance is what a peer may still ask: token buckets, of what is answered, of what is answered with vBusy, which may
+// be in debt, and of what is not answered.
 type allowance struct {
-	tokens, refusals float64
-	at               time.Time
-	busy             int
+	tokens, refusals, drops float64
+	at                      time.Time
+	busy                    int
 }
 
-// enter counts a query of the peer's, and returns whether it is to be answered as asked or with vBusy, and then leave must
-// follow; not ok is not at all.
-func (l *limits) enter(id identity.ID, now time.Time) (v verdict, ok bool) {
+// A ruling says what becomes of a query.
+type ruling int
+
+const (
+	served  ruling = iota
+	refused        // answered with vBusy
+	dropped        // not answered
+	banned         // nor is anything else of the peer's
+)
+
+// enter counts a query of the peer's, and returns what becomes of it, and after which wait. After one that is to be
+// answered, leave must follow.
+func (l *limits) enter(id identity.ID, now time.Time) (r ruling, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.peers[id]
 	if p == nil {
 		if len(l.peers) >= maxPeers && !l.forget(now) {
-			return vBusy, false
+			return dropped, 0
 		}
 		if l.peers == nil {
 			l.peers = make(map[identity.ID]*allowance)
 		}
-		p = &allowance{tokens: 4 * l.rate, refusals: 4 * l.rate, at: now}
+		p = &allowance{at: now}
+		p.add(4, l.rate)
 		l.peers[id] = p
 	}
 	p.fill(now, l.rate)
 	switch {
 	case p.tokens >= 1 && p.busy < maxServedOf && l.busy < maxServed:
 		p.tokens--
-	case p.refusals >= 1 && p.busy < 2*maxServedOf && l.busy < 2*maxServed:
+	case p.refusals >= 1-l.rate && p.busy < 2*maxServedOf && l.busy < 2*maxServed:
 		p.refusals--
-		v = vBusy
+		r = refused
+		if p.refusals < 0 {
+			wait = time.Duration(-p.refusals / l.rate * float64(time.Second))
+		}
+	case p.drops >= 1:
+		p.drops--
+		return dropped, 0
 	default:
-		return vBusy, false
+		p.drops = dropRate * l.rate // of one flood, once
+		return banned, 0
 	}
 	p.busy++
 	l.busy++
-	return v, true
+	return r, wait
 }
 
 func (p *allowance) fill(now time.Time, rate float64) {
 	if d := now.Sub(p.at).Seconds(); d > 0 {
-		p.tokens = min(4*rate, p.tokens+rate*d)
-		p.refusals = min(4*rate, p.refusals+rate*d)
+		p.add(d, rate)
 	}
 	p.at = now
+}
+
+// add adds what so many seconds bring.
+func (p *allowance) add(seconds, rate float64) {
+	p.tokens = min(4*rate, p.tokens+rate*seconds)
+	p.refusals = min(4*rate, p.refusals+rate*seconds)
+	p.drops = min(4*dropRate*rate, p.drops+dropRate*rate*seconds)
 }
 
 func (l *limits) leave(id identity.ID) {
@@ -87,7 +114,7 @@ func (l *limits) forget(now time.Time) bool {
 		if p.fill(now, l.rate); p.busy > 0 {
 			continue
 		}
-		if left := p.tokens + p.refusals; left == 8*l.rate {
+		if left := p.tokens + p.refusals + p.drops; left == (8+4*dropRate)*l.rate {
 			delete(l.peers, id)
 		} else if left > most {
 			fullest, most = id, left

@@ -2,13 +2,9 @@ package dht_test
 
 import (
 	"context"
-	"encoding/binary"
-	"flag"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,76 +152,6 @@ func TestFiftyNodes(t *testing.T) {
 			closing.Go(cold.close)
 		}
 	}
-}
-
-var flood = flag.Bool("flood", false, "measure lookups while a node floods (TestFloodedNodes)")
-
-// How long lookups take while one node floods all others with queries, as many at once as it can: printed, as no test
-// judges times.
-func TestFloodedNodes(t *testing.T) {
-	if !*flood {
-		t.Skip("a measurement: run it with -flood")
-	}
-	nodes := []*realNode{newNode(t, 0, nil)}
-	for i := 1; i < 20; i++ {
-		nodes = append(nodes, newNode(t, i, nodes[0]))
-	}
-	for _, r := range nodes {
-		defer r.close()
-		r.findable(t, nodes[0])
-	}
-	honest := newNode(t, 30, nodes[0])
-	defer honest.close()
-	median := func() time.Duration {
-		var took []time.Duration
-		pace := time.NewTicker(50 * time.Millisecond) // far below what a node is answered
-		defer pace.Stop()
-		for i := range 100 {
-			<-pace.C
-			start := time.Now()
-			if res, err := honest.dht.Find(t.Context(), nodes[i%20].ID()); err != nil || len(res.Records) != 1 {
-				t.Fatalf("%+v, %v", res, err)
-			}
-			took = append(took, time.Since(start))
-		}
-		slices.Sort(took)
-		return took[len(took)/2]
-	}
-	median()
-	quiet := median()
-	evil := newNode(t, 40, nodes[0])
-	defer evil.close()
-	ctx, cancel := context.WithCancel(t.Context())
-	var flooding sync.WaitGroup
-	var sent, answered atomic.Int64
-	q := binary.BigEndian.AppendUint32(nil, 3)
-	q = append(q, 0xa1, 0x01, 0x01) // {1: 1}, a ping
-	for i := range 200 {
-		to := nodes[i%20].ID().String() + ":" + dht.Service
-		flooding.Go(func() {
-			for ctx.Err() == nil {
-				c, err := evil.Dial(ctx, to)
-				if err != nil {
-					continue
-				}
-				sent.Add(1)
-				if _, err := c.Write(q); err == nil {
-					if n, _ := c.Read(make([]byte, 4)); n > 0 {
-						answered.Add(1)
-					}
-				}
-				c.Close()
-			}
-		})
-	}
-	median()
-	s0, a0, start := sent.Load(), answered.Load(), time.Now()
-	flooded := median()
-	took := time.Since(start).Seconds()
-	t.Logf("FLOOD_LATENCY = %.2f × (bar < 2): median lookup %v, and %v while one node sends %.0f queries a second to 20, of which %.0f are answered",
-		float64(flooded)/float64(quiet), quiet, flooded, float64(sent.Load()-s0)/took, float64(answered.Load()-a0)/took)
-	cancel()
-	flooding.Wait()
 }
 
 // A node that knows one other of a DHT, which is no relay, finds relays there, is reserved at them, and another such node

@@ -251,35 +251,33 @@ func TestHostileQueries(t *testing.T) {
 			here.Write([]byte(b))
 			here.Close()
 		}()
-		if err := n.answer(there, stranger, vOK); err == nil {
+		if err := n.answer(there, stranger, served); err == nil {
 			t.Errorf("%q was answered", b)
 		}
 		there.Close()
 	}
 }
 
-// Who asks more often than it may is told so, who asks far more often is cut off, and nobody else.
+// Who asks more often than it may is told so, and waits; who asks far more often is banned, and nobody else.
 func TestFlood(t *testing.T) {
 	l := limits{rate: 10}
 	now := time.Now()
 	flooder, other := registrytest.Key(t).ID(), registrytest.Key(t).ID()
 	enter := func(id identity.ID) string {
-		switch v, ok := l.enter(id, now); {
-		case !ok:
-			return "cut off"
-		case v == vBusy:
-			return "busy"
+		r, wait := l.enter(id, now)
+		if most := time.Second; wait < 0 || wait > most || wait > 0 && r != refused {
+			t.Fatalf("%v waits for %v", r, wait)
 		}
-		return "answered"
+		return [...]string{"answered", "busy", "dropped", "banned"}[r]
 	}
 	got := make(map[string]int)
 	for range 1000 {
 		r := enter(flooder)
-		if got[r]++; r != "cut off" {
+		if got[r]++; r == "answered" || r == "busy" {
 			l.leave(flooder)
 		}
 	}
-	if got["answered"] != 40 || got["busy"] != 40 || enter(other) != "answered" {
+	if got["answered"] != 40 || got["busy"] != 50 || got["banned"] != 6 || enter(other) != "answered" {
 		t.Errorf("%v", got)
 	}
 	l.leave(other)
@@ -304,7 +302,7 @@ func TestFlood(t *testing.T) {
 	// Nor does one have more than so many answered at once, nor do all.
 	l = limits{rate: 1e6}
 	for i := range 2*maxServedOf + 1 {
-		if want := []string{"answered", "busy", "cut off"}[i/maxServedOf]; enter(flooder) != want {
+		if want := []string{"answered", "busy", "dropped"}[i/maxServedOf]; enter(flooder) != want {
 			t.Fatalf("the %dth at once is not %s", i, want)
 		}
 	}

@@ -17,6 +17,8 @@ const (
 	// is too much.
 	maxServed   = 1024
 	maxServedOf = 32
+	// banTime is for how long a peer is blocked that floods us.
+	banTime = time.Minute
 	// maxChecking bounds the askers that are being asked back.
 	maxChecking = 16
 )
@@ -29,26 +31,60 @@ func (d *DHT) serve(l net.Listener) {
 			return
 		}
 		from, err := peerOf(conn)
-		var v verdict
-		ok := err == nil
-		if ok {
-			v, ok = d.limits.enter(from, time.Now())
-		}
-		if v == vBusy || !ok {
-			d.count(func(s *Stats) { s.Refused++ })
-		}
-		if !ok {
+		if err != nil {
 			conn.Close()
 			continue
 		}
-		d.wg.Go(func() { // ends within queryTimeout; Accept's own count is held meanwhile
+		r, wait := d.limits.enter(from, time.Now())
+		if r != served {
+			d.count(func(s *Stats) { s.Refused++ })
+		}
+		switch r {
+		case banned:
+			conn.Close()
+			d.block(from)
+			continue
+		case dropped:
+			conn.Close()
+			continue
+		}
+		d.wg.Go(func() { // ends within a second and queryTimeout; Accept's own count is held meanwhile
 			defer d.limits.leave(from)
 			defer conn.Close()
+			if !d.pause(wait) {
+				return
+			}
 			_ = conn.SetDeadline(time.Now().Add(queryTimeout))
-			if err := d.answer(conn, from, v); err != nil {
+			if err := d.answer(conn, from, r); err != nil {
 				d.log.Debug("query not answered", "peer", from.Short(), "err", err)
 			}
 		})
+	}
+}
+
+// pause waits, and reports whether it was not in vain.
+func (d *DHT) pause(wait time.Duration) bool {
+	if wait == 0 {
+		return true
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-d.ctx.Done():
+		return false
+	}
+}
+
+// block has the Network block a peer that floods us, if it can.
+func (d *DHT) block(peer identity.ID) {
+	d.mu.Lock()
+	n, ok := d.net.(blocker)
+	d.mu.Unlock()
+	if ok {
+		d.log.Warn("a peer floods us with queries, and is blocked", "peer", peer.Short(), "for", banTime)
+		n.Block(peer, banTime)
 	}
 }
 
@@ -64,8 +100,8 @@ func peerOf(conn net.Conn) (identity.ID, error) {
 	return identity.ParseID(peer)
 }
 
-// answer reads a query and answers it, as asked unless v says otherwise.
-func (d *DHT) answer(conn net.Conn, from identity.ID, v verdict) error {
+// answer reads a query and answers it, as asked unless it is refused.
+func (d *DHT) answer(conn net.Conn, from identity.ID, r ruling) error {
 	var q query
 	err := read(conn, &q)
 	if err == nil {
@@ -74,8 +110,8 @@ func (d *DHT) answer(conn net.Conn, from identity.ID, v verdict) error {
 	if err != nil {
 		return err
 	}
-	a := &answer{Verdict: v}
-	if v == vOK {
+	a := &answer{Verdict: vBusy}
+	if r == served {
 		a = d.handle(&q, from)
 		a.fit()
 	}

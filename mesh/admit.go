@@ -126,6 +126,9 @@ func (n *Node) welcome(conn net.Conn, r *handshake.Responder, services bool, inf
 	if err != nil {
 		return err
 	}
+	if n.turnAway(conn, res.Peer) {
+		return ErrBlocked
+	}
 	if joins && !n.spend(token, res.Peer) {
 		conn.Close()
 		return errSpent
@@ -189,6 +192,8 @@ func (n *Node) newSession(res *handshake.Result, a *accepted, l *link) (*session
 	switch {
 	case n.closed:
 		return nil, errNodeClosed
+	case n.blockedLocked(res.Peer) != nil:
+		return nil, ErrBlocked
 	case len(n.sessions) >= maxSessions:
 		return nil, &LimitError{Relay: n.id, Limit: "sessions", Value: maxSessions}
 	}

@@ -26,6 +26,7 @@ type Conn struct {
 	session       *session.Session
 	local, remote Addr
 	closed        atomic.Bool // here: no datagrams any more
+	resets        atomic.Bool // Close is to reset the conn
 
 	// A conn dialled with FastOpen has yet to read the peer's answer.
 	answer    sync.Mutex // held while reading it; guards the rest
@@ -98,7 +99,19 @@ func (e *WaitError) Unwrap() []error { return []error{os.ErrDeadlineExceeded, e.
 // was written; end a program with the node's Close, which waits for that.
 func (c *Conn) Close() error {
 	c.closed.Store(true)
+	if c.resets.Load() {
+		c.stream.Reset()
+		return nil
+	}
 	return c.stream.Close()
+}
+
+// SetLinger says what Close does, as that of [net.TCPConn]: with 0 it gives up what was
+// written and not delivered, and the peer reads an error in place of io.EOF. Otherwise what
+// was written is delivered, however long that takes.
+func (c *Conn) SetLinger(sec int) error {
+	c.resets.Store(sec == 0)
+	return nil
 }
 
 // CloseWrite ends the sending direction: the peer reads io.EOF after the data.

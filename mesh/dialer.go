@@ -69,7 +69,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 // .mesh (see [Node.Names]), and returns a *Conn when the peer's listener
 // has it. ctx bounds the dial only, which waits for as many paths as the policy
 // demands, 30 s at most; see [splitter.Policy.FailFast]. Errors are *OpError or *AddrError, and wrap
-// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, *LimitError, *PurposeError,
+// ErrNoRoute, ErrNoService, ErrRefused, ErrBusy, ErrRevoked, ErrBlocked, *LimitError, *PurposeError,
 // *RouteError, *PathsLostError, splitter.ErrPolicy, *splitter.TooFewPathsError, net.ErrClosed when the node is closed, or the
 // context's error.
 func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {

@@ -67,6 +67,27 @@ func TestNettest(t *testing.T) {
 	}
 }
 
+// TestLinger: who closes a conn without lingering resets it, so that nobody takes a part for the whole.
+func TestLinger(t *testing.T) {
+	server := start(t, &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
+	l := listen(t, server, "x", 0)
+	client := start(t, &mesh.Node{Bootstrap: server.Addrs()})
+	for _, sec := range []int{0, -1, 3} {
+		here, there := connect(t, &mesh.Dialer{Node: client}, l)
+		if err := here.SetLinger(sec); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(here, "a part")
+		if _, err := io.ReadFull(there, make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
+		here.Close()
+		if _, err := there.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) == (sec == 0) {
+			t.Errorf("linger %d: %v", sec, err)
+		}
+	}
+}
+
 func TestAddrs(t *testing.T) {
 	server := start(t, &mesh.Node{Identity: key(t, 1), ListenAddrs: []multiaddr.Multiaddr{addr(t, overTCP)}})
 	l := listen(t, server, "who", 0)

@@ -160,6 +160,7 @@ type Node struct {
 	telling      bool                          // tellAll runs
 	refusals     map[identity.ID]error         // why there is no reservation at a relay
 	sources      map[string]int                // handshakes at once, by address or relay
+	blocks       map[identity.ID]*block
 }
 
 // init fills what the fields leave open. It starts nothing.

@@ -63,6 +63,7 @@ type link struct {
 	err error            // likewise
 
 	comeback pace      // of a session without paths; run's alone
+	lookups  pace      // of ways to its peer; run's alone
 	upgrades pace      // to a direct path; run's alone
 	known    []route   // when last looked up; run's alone
 	idleFor  time.Time // since when an outranked session has no streams; run's alone
@@ -127,6 +128,9 @@ func (n *Node) link(key linkKey, want demand, hints []multiaddr.Multiaddr) (*lin
 	if l == nil {
 		if n.closed {
 			return nil, errNodeClosed
+		}
+		if n.blockedLocked(key.peer) != nil {
+			return nil, ErrBlocked
 		}
 		l = &link{
 			n: n, key: key, hints: hints, ready: make(chan struct{}), kick: make(chan struct{}, 1),

@@ -17,6 +17,11 @@ const (
 	// minComeback, twice as long each time, up to maxComeback.
 	minComeback = 100 * time.Millisecond
 	maxComeback = 5 * time.Second
+	// Where its peer is, is looked up at once, then after minLookup, twice as long each
+	// time, up to maxComeback: when a network is cut, every session asks.
+	minLookup = time.Second
+	// idleGrace is how long a session without paths comes back if nobody has a use for it.
+	idleGrace = 3 * time.Second
 	// urgentTimeout bounds one attempt, maxUrgent how many there are at once.
 	urgentTimeout = 5 * time.Second
 	maxUrgent     = 4
@@ -50,6 +55,12 @@ func (l *link) resume(s *session.Session) time.Duration {
 		l.joinMore(s, true)
 	}
 	return max(l.comeback.left(), time.Millisecond)
+}
+
+// abandoned reports whether s has lost its paths for a while, and nobody has a use for it.
+func (l *link) abandoned(s *session.Session) bool {
+	since, _ := s.Pathless()
+	return !since.IsZero() && time.Since(since) >= idleGrace && s.Unused()
 }
 
 // graceOf is how long a session may be without paths.

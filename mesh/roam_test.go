@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -188,6 +189,100 @@ func TestGraceEnds(t *testing.T) {
 		}
 		if waited := time.Since(began); waited != 20*time.Second { // virtual
 			t.Errorf("given up after %v", waited)
+		}
+	})
+}
+
+// TestIdleSessionsEnd: a session without conns does not come back for long when its
+// network is gone; the next dial makes another.
+func TestIdleSessionsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client, at, from, dir := roamers(t, 0)
+		l := listen(t, server, "echo", 0)
+		go echo(l)
+		if err := ask(t.Context(), &mesh.Dialer{Node: client}, l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // virtual: the conn has ended at both ends
+		at.lose()
+		from.lose()
+		time.Sleep(2 * time.Second) // virtual
+		if n := len(client.Stats().Sessions); n != 1 {
+			t.Errorf("%d sessions soon after", n)
+		}
+		time.Sleep(5 * time.Second) // virtual
+		if s := client.Stats().Sessions; len(s) != 0 {
+			t.Errorf("later: %+v", s)
+		}
+		from.back(t, "client elsewhere")
+		publish(t, dir, key(t, 1), at.back(t, "server elsewhere"))
+		if err := ask(t.Context(), &mesh.Dialer{Node: client}, l.Addr().String()); err != nil {
+			t.Error(err)
+		}
+		l.Close()
+	})
+}
+
+// TestEndArrivesLate: the end of a conn's data, given while there is no network, arrives when there is one again.
+func TestEndArrivesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client, at, from, dir := roamers(t, 0)
+		here, there := connect(t, &mesh.Dialer{Node: client}, listen(t, server, "x", 0))
+		io.WriteString(here, "all")
+		there.CloseWrite()
+		if _, err := here.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // virtual: everything is acknowledged
+		at.lose()
+		from.lose()
+		synctest.Wait()
+		here.Close()
+		time.Sleep(20 * time.Second) // virtual
+		from.back(t, "client elsewhere")
+		publish(t, dir, key(t, 1), at.back(t, "server elsewhere"))
+		if got, err := io.ReadAll(there); string(got) != "all" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+// A countingDirectory counts the lookups.
+type countingDirectory struct {
+	registry.Directory
+	n atomic.Int64
+}
+
+func (d *countingDirectory) Lookup(ctx context.Context, id identity.ID) (*registry.Record, error) {
+	d.n.Add(1)
+	return d.Directory.Lookup(ctx, id)
+}
+
+// TestLookupsOfTheLost: a session without paths asks the directory ever more seldom where its peer is. When a network is
+// cut, all of them do.
+func TestLookupsOfTheLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := memory.NewNetwork(memory.Options{})
+		defer wire.Close()
+		dir := &countingDirectory{Directory: directory.New()}
+		at := &roamer{net: wire, name: "server"}
+		server := start(t, &mesh.Node{
+			Identity: key(t, 1), Directory: dir, Transports: []transport.Transport{at}, ListenAddrs: []multiaddr.Multiaddr{addr(t, "/memory/0")},
+		})
+		client := start(t, &mesh.Node{Directory: dir, Transports: []transport.Transport{&roamer{net: wire, name: "client"}}})
+		synctest.Wait() // the record is published
+		here, there := connect(t, &mesh.Dialer{Node: client}, listen(t, server, "x", 0))
+		before := dir.n.Load()
+		at.lose()
+		time.Sleep(4 * time.Second) // virtual
+		if n := dir.n.Load() - before; n < 2 || n > 4 {
+			t.Errorf("%d lookups in 4 s", n)
+		}
+		time.Sleep(45 * time.Second) // virtual
+		publish(t, dir, key(t, 1), at.back(t, "server elsewhere"))
+		go io.WriteString(here, "hello")
+		if _, err := io.ReadFull(there, make([]byte, 5)); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -79,6 +79,9 @@ func (l *link) maintain(s *session.Session) {
 			s.Close()
 			return
 		}
+		if l.abandoned(s) {
+			s.SetGrace(0)
+		}
 	}
 }
 
@@ -88,6 +91,7 @@ func (l *link) tend(s *session.Session) time.Duration {
 	if since, _ := s.Pathless(); !since.IsZero() && !l.key.hop {
 		return l.resume(s)
 	}
+	l.lookups = pace{}
 	l.mu.Lock()
 	short := l.carriersLocked(l.key.relayedOnly) < l.minPaths && !l.key.hop && l.key.peer != l.n.id
 	l.mu.Unlock()
@@ -203,13 +207,19 @@ func (l *link) routes() ([]route, error) {
 // not be tried.
 func (l *link) joinMore(s *session.Session, urgent bool) bool {
 	l.mu.Lock()
-	lacks := l.lackLocked().some() || urgent && len(l.live) == 0
+	pathless := urgent && len(l.live) == 0
+	lacks := l.lackLocked().some() || pathless
 	l.mu.Unlock()
 	if !lacks {
 		return false
 	}
 	var chosen []route
-	if routes, err := l.routes(); err == nil {
+	routes, err := l.known, error(nil)
+	if !pathless || len(routes) == 0 || l.lookups.left() == 0 {
+		l.lookups.next(minLookup, maxComeback)
+		routes, err = l.routes()
+	}
+	if err == nil {
 		chosen = l.choose(routes, urgent)
 	}
 	for _, r := range chosen {

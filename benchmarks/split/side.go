@@ -35,7 +35,7 @@ const sideCommand = "serve-side"
 const (
 	// atOnce is how many lookups a node has under way, again how long after one that was in vain it looks again.
 	atOnce = 4
-	again  = 250 * time.Millisecond
+	again  = time.Second
 )
 
 func serveSide() {

@@ -38,6 +38,13 @@ func (m *Mux) queueLocked(s *Stream, flags uint16, window int) {
 	m.cfg.Output.Wake()
 }
 
+// OwesEnd reports whether the peer is yet to be told of the end of a stream's data.
+func (m *Mux) OwesEnd() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.ctl.dirty, func(s *Stream) bool { return s.dueFlags&(flagFIN|flagRST) == flagFIN })
+}
+
 func (m *Mux) queue(s *Stream, flags uint16, window int) {
 	if flags == 0 && window == 0 {
 		return // nothing is due: the common outcome of a Read

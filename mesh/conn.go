@@ -3,7 +3,6 @@ package mesh
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -69,12 +68,7 @@ func (c *Conn) readAnswer() error {
 // says so.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.stream.Write(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if why := c.stream.Waits(); why != nil {
-			err = &WaitError{why}
-		}
-	}
-	return n, err
+	return n, c.whyNot(err)
 }
 
 // A WaitError reports a Write whose deadline passed while nothing could be sent, and

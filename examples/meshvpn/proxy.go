@@ -113,9 +113,10 @@ func exitCommand(a *program.App, s *settings) *cobra.Command {
 	var nets []string
 	c := &cobra.Command{
 		Use: "exit", Short: "Let peers reach the internet from this machine",
-		Long: "Peers name this node with meshvpn proxy --exit. To others it is this machine that connects. Addresses of this machine and\n" +
-			"of its networks are not dialled, whatever a name resolves to, unless they are within --net.",
-		Example: "  meshvpn exit --allow ann",
+		Long: "Peers name this node with meshvpn proxy --exit. To others it is this machine that connects. Addresses of this machine,\n" +
+			"public ones too, of its networks and of private networks are not dialled, whatever a name resolves to, unless they are\n" +
+			"within --net. This machine's own need a --net of just that address, such as 192.168.1.7/32.",
+		Example: "  meshvpn exit --allow ann\n  meshvpn exit --allow ann --net 192.168.1.0/24",
 		RunE: func(c *cobra.Command, _ []string) error {
 			for _, n := range nets {
 				prefix, err := netip.ParsePrefix(n)
@@ -127,7 +128,7 @@ func exitCommand(a *program.App, s *settings) *cobra.Command {
 			return runPart(c.Context(), a, s, "exit", p, showText(a.Out))
 		},
 	}
-	c.Flags().StringSliceVar(&nets, "net", nil, "a private network that may be dialled, too, like 192.168.1.0/24; can be repeated")
+	c.Flags().StringSliceVar(&nets, "net", nil, "another network that may be dialled, like 192.168.1.0/24; can be repeated")
 	p.addFlags(c)
 	return a.WithSettings(c)
 }

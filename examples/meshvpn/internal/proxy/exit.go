@@ -97,21 +97,49 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 
 // An Exit dials hosts of the internet for peers.
 type Exit struct {
-	// Nets are those that may be dialled besides the public internet.
+	// Nets are those that may be dialled besides the public internet. This machine's own addresses need one of just that
+	// address, loopback and link-local ones one of only such: a wide network does not mean them.
 	Nets []netip.Prefix
 	Log  *slog.Logger
 }
 
 var errForbidden = errors.New("not an address of the public internet")
 
-// may reports whether an address may be dialled.
-func (e *Exit) may(a netip.Addr) bool {
+// may reports whether an address may be dialled. here is this machine in its networks: an address and its prefix each.
+// Its own public address leads past the firewall that guards it, and those of its neighbours past the router's.
+func (e *Exit) may(a netip.Addr, here []netip.Prefix) bool {
 	a = a.Unmap().WithZone("")
-	within := func(p netip.Prefix) bool { return p.Contains(a) }
-	if slices.ContainsFunc(e.Nets, within) {
-		return true
+	if !a.IsValid() {
+		return false
 	}
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(special, within)
+	within := func(p netip.Prefix) bool { return p.Contains(a) }
+	own := slices.ContainsFunc(here, func(p netip.Prefix) bool { return p.Addr() == a })
+	for _, p := range e.Nets {
+		switch {
+		case !p.Contains(a):
+		case p.IsSingleIP(), a.IsLoopback() && p.Addr().IsLoopback(), a.IsLinkLocalUnicast() && p.Addr().IsLinkLocalUnicast():
+			return true
+		case !own && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsUnspecified():
+			return true
+		}
+	}
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(special, within) && !slices.ContainsFunc(here, within)
+}
+
+// networks is this machine in its networks.
+func networks() (out []netip.Prefix, err error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range all {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // Serve dials for those whom l accepts, until ctx is done.
@@ -119,7 +147,14 @@ func (e *Exit) Serve(ctx context.Context, l net.Listener) error {
 	d := &net.Dialer{Timeout: forward.DialPatience, Control: func(_, address string, _ syscall.RawConn) error {
 		// Here the name is resolved, once and for all: what is checked is what is dialled.
 		a, err := netip.ParseAddrPort(address)
-		if err != nil || !e.may(a.Addr()) {
+		if err != nil {
+			return errForbidden
+		}
+		here, err := networks() // now, since it moves
+		if err != nil {
+			return fmt.Errorf("the networks of this machine: %w", err)
+		}
+		if !e.may(a.Addr(), here) {
 			return errForbidden
 		}
 		return nil

@@ -342,7 +342,15 @@ func TestExitDeniesThisMachine(t *testing.T) {
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	w := newWorld(t, netip.MustParsePrefix("192.0.2.0/24"))
-	for _, host := range []string{"localhost", "127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"} {
+	hosts := []string{"localhost", "127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::"}
+	here, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range here {
+		hosts = append(hosts, a.(*net.IPNet).IP.String())
+	}
+	for _, host := range hosts {
 		if _, reply := connect(t, w.socks, host, uint16(web.Listener.Addr().(*net.TCPAddr).Port)); reply != 2 {
 			t.Errorf("%s: reply %d", host, reply)
 		}

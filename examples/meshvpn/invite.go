@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mdp/qrterminal/v3"
 	"github.com/multiformats/go-multiaddr"
@@ -19,7 +21,6 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/config"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
-	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
 	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/transport"
@@ -39,10 +40,13 @@ func inviteCommand(a *program.App, s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "invite", Short: "Print a text by which one peer joins, so that both know each other by name",
 		Long: "Give the text to the one who is to join by a way that nobody else reads: whoever has it can join instead, until it was\n" +
-			"used or has ended. In a private network it holds the network's key. It is answered as long as a meshvpn runs here.",
-		Example: "  meshvpn invite --for bob\n  meshvpn invite --for phone --life 10m --qr",
+			"used, revoked or has ended. In a private network it holds the network's key. It is answered as long as a meshvpn runs here.",
+		Example: "  meshvpn invite --for bob\n  meshvpn invite --for phone --life 10m --qr\n  meshvpn invite list\n  meshvpn invite revoke bob",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if p.For != "" && !registry.ValidName(p.For) {
+			switch {
+			case p.For == "":
+				return &program.Error{Status: program.Usage, Err: errors.New("say what the one who joins is to be called here, such as --for bob: what you allow to that name, you allow to whoever joins")}
+			case !registry.ValidName(p.For):
 				return &program.Error{Status: program.Usage, Err: fmt.Errorf("--for: %.40q is no petname: 1 to %d characters a-z, 0-9 and hyphen", p.For, registry.MaxName)}
 			}
 			if p.Life <= 0 || p.Life > invite.MaxLife {
@@ -66,33 +70,53 @@ func inviteCommand(a *program.App, s *settings) *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&p.For, "for", "", "the petname that the one who joins is to have here (default what it proposes)")
+	c.Flags().StringVar(&p.For, "for", "", "the petname that the one who joins is to have here")
 	c.Flags().DurationVar(&p.Life, "life", 24*time.Hour, "when the invitation ends")
 	c.Flags().StringSliceVar(&addrs, "addr", nil, "another address at which this node is reached, as behind a router that forwards a port")
 	c.Flags().BoolVar(&p.NoWait, "no-wait", false, "do not wait for the one who joins")
 	c.Flags().Bool("qr", false, "print it as a QR code, too (default when the output is a terminal)")
+	c.AddCommand(listCommand(a, s), revokeCommand(a, s))
 	return a.WithSettings(c)
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+func isTerminal(x any) bool {
+	f, ok := x.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // printInvitation prints the text alone to out, so that it can be piped.
 func printInvitation(out, errs io.Writer, n notice, qr bool) error {
+	var failed []error
 	if qr {
 		// Capitals and digits make a smaller code; Parse takes them.
+		var b bytes.Buffer
 		qrterminal.GenerateWithConfig(strings.ToUpper(n.Invitation), qrterminal.Config{
-			Level: qrterminal.L, Writer: out, HalfBlocks: true, QuietZone: 2,
+			Level: qrterminal.L, Writer: &b, HalfBlocks: true, QuietZone: 2,
 			BlackChar: qrterminal.BLACK_BLACK, BlackWhiteChar: qrterminal.BLACK_WHITE, WhiteChar: qrterminal.WHITE_WHITE, WhiteBlackChar: qrterminal.WHITE_BLACK,
 		})
+		line, _, _ := strings.Cut(b.String(), "\n")
+		if need := utf8.RuneCountInString(line); need > width(out) { // broken lines can't be read
+			n.Text += fmt.Sprintf("\nThis terminal is too narrow for its QR code: %d columns are needed.", need)
+		} else {
+			_, err := b.WriteTo(out)
+			failed = append(failed, err)
+		}
 	}
 	_, err := fmt.Fprintln(out, n.Invitation)
-	return errors.Join(err, showText(errs)(n))
+	return errors.Join(append(failed, err, showText(errs)(n))...)
 }
 
-// ownName is what this node would like to be called: as it is set, or as the machine is.
+// width is how many columns there are.
+func width(out io.Writer) int {
+	if f, ok := out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return w
+		}
+	}
+	return math.MaxInt
+}
+
+// ownName is what the one who joins is to call this node: as it is set, or as the machine is.
 func ownName(s *settings) string {
 	if s.Node.Name != "" {
 		return s.Node.Name
@@ -120,19 +144,22 @@ func (p *invitePart) run(ctx context.Context, h *host, ready func(notice)) error
 	if err != nil {
 		return err
 	}
-	joined := make(chan string, 1)
+	id, joined := invite.IDOf(i.Secret), make(chan string, 1)
 	h.mu.Lock()
-	h.joined[i.Secret] = joined
+	h.joined[id] = joined
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(h.joined, i.Secret)
+		delete(h.joined, id)
 	}()
 	if err := h.inviter.Store.Add(i.Secret, i.Ends, p.For); err != nil {
 		return fmt.Errorf("invitation: %w", err)
 	}
-	about := "It can be used once, until " + i.Ends.Format(time.RFC1123) + ", while a meshvpn runs here: meshvpn join"
+	about := "Invitation " + id + " for " + p.For + " can be used once, until " + i.Ends.Format(time.RFC1123) + ", while a meshvpn runs here: meshvpn join"
+	if other, taken := h.node.Hosts.Petname(p.For); taken {
+		about += "\n" + p.For + " is " + other.String() + " here: another peer will be called " + p.For + "-2."
+	}
 	if i.NetworkKey != nil {
 		about += "\nIt holds the key of the private network: who has seen it can enter the network, even when the invitation has ended."
 	}
@@ -143,7 +170,10 @@ func (p *invitePart) run(ctx context.Context, h *host, ready func(notice)) error
 	ends := time.NewTimer(time.Until(i.Ends))
 	defer ends.Stop()
 	select {
-	case name := <-joined:
+	case name, used := <-joined:
+		if !used {
+			return errors.New("the invitation was revoked")
+		}
 		ready(notice{Text: name + " has joined."})
 		return nil
 	case <-ends.C:
@@ -196,112 +226,4 @@ func whereabouts(ctx context.Context, n *node.Node, extra []multiaddr.Multiaddr)
 		}
 	}
 	return out, nil
-}
-
-func joinCommand(a *program.App, s *settings) *cobra.Command {
-	var as string
-	c := &cobra.Command{
-		Use: "join [INVITATION]", Short: "Join the peer that has made an invitation", Args: cobra.MaximumNArgs(1),
-		Long: "Without an argument the invitation is read from standard input. One that holds the key of a private network is taken\n" +
-			"there only: arguments are seen by all users of a machine.",
-		Example: "  meshvpn join <invitation.txt",
-		RunE: func(c *cobra.Command, args []string) error {
-			i, err := readInvitation(a.In, args)
-			if err != nil {
-				return &program.Error{Status: program.Usage, Err: err}
-			}
-			return join(c.Context(), a, s, i, as)
-		},
-	}
-	c.Flags().StringVar(&as, "as", "", "the petname that the inviter is to have here (default what it proposes)")
-	return a.WithSettings(c)
-}
-
-func readInvitation(in io.Reader, args []string) (*invite.Invitation, error) {
-	var text string
-	if len(args) > 0 && args[0] != "-" {
-		text = args[0]
-	} else {
-		b, err := io.ReadAll(io.LimitReader(in, 2*invite.MaxText+1))
-		if err != nil {
-			return nil, err
-		}
-		text = string(bytes.TrimSpace(b))
-	}
-	i, err := invite.Parse(text)
-	switch {
-	case err != nil:
-		return nil, err
-	case i.NetworkKey != nil && len(args) > 0 && args[0] != "-":
-		return nil, errors.New("the invitation holds the key of a private network, and arguments are seen by all users of this machine: give it on standard input, without an argument")
-	case !time.Now().Before(i.Ends):
-		return nil, invite.ErrExpired
-	}
-	return i, nil
-}
-
-// join has the inviter know this node, and then this node the inviter: what fails leaves nothing behind.
-func join(ctx context.Context, a *program.App, s *settings, i *invite.Invitation, as string) (err error) {
-	state, err := a.Open()
-	if err != nil {
-		return err
-	}
-	defer state.Close()
-	forget, err := keepNetworkKey(s, state, i)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, forget())
-		}
-	}()
-	with := s.Node
-	for _, addr := range i.Addrs {
-		with.Bootstrap = append(with.Bootstrap, addr.String())
-	}
-	n, err := node.Open(ctx, &with, state, a.Log, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, n.Close()) }()
-	dialling, cancel := context.WithTimeout(ctx, forward.DialPatience)
-	defer cancel()
-	conn, err := n.Dial(dialling, i.Peer.String()+":"+invite.Service)
-	if err != nil {
-		return fmt.Errorf("the inviter is not reached: %w\nThe invitation is still good: try again when a meshvpn runs there", err)
-	}
-	defer conn.Close()
-	mine, err := invite.Introduce(dialling, conn, i.Secret, ownName(s))
-	if err != nil {
-		return err
-	}
-	name := as
-	if name != "" {
-		err = invite.Remember(n.Hosts.Path, i.Peer, name, i.Addrs)
-	} else {
-		if name = i.Name; name == "" {
-			name = "peer-" + i.Peer.Short()
-		}
-		name, err = invite.RememberAs(n.Hosts.Path, i.Peer, name, i.Addrs)
-	}
-	if err != nil {
-		return fmt.Errorf("the inviter knows this node as %s, but: %w", mine, err)
-	}
-	_, err = fmt.Fprintf(a.Out, "The inviter is %s here, and this node is %s there.\n", name, mine)
-	return err
-}
-
-// keepNetworkKey has the node be in the network of the invitation. forget undoes it.
-func keepNetworkKey(s *settings, state *program.State, i *invite.Invitation) (forget func() error, err error) {
-	have, err := node.NetworkKey(&s.Node, state)
-	switch {
-	case err != nil:
-		return nil, err
-	case have == nil && i.NetworkKey != nil:
-		return node.KeepNetworkKey(state, i.NetworkKey)
-	case (have == nil) != (i.NetworkKey == nil), have != nil && *have != *i.NetworkKey:
-		return nil, errors.New("this node is in another private network than the invitation: give the invitation a state directory of its own with --state")
-	}
-	return func() error { return nil }, nil
 }

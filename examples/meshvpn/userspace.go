@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"net/url"
 	"sync"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
 	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
@@ -19,6 +22,8 @@ import (
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry/file"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // A part is what one command has the node do. A node is in one process, so the command that finds another meshvpn with
@@ -32,34 +37,97 @@ type part interface {
 type notice struct {
 	Text       string `json:"text,omitempty"`
 	Invitation string `json:"invitation,omitempty"`
-	Error      string `json:"error,omitempty"` // the last notice of a part that failed
+	Error      string `json:"error,omitempty"`  // the last notice of a part that failed
+	Status     int    `json:"status,omitempty"` // what the command exits with then
+	Done       bool   `json:"done,omitempty"`   // the last of one that has ended by itself
 }
 
 // parts makes an empty part for each command that has one.
 var parts = map[string]func() part{
 	"serve": func() part { return new(servePart) }, "proxy": func() part { return new(proxyPart) }, "exit": func() part { return new(exitPart) },
 	"local": func() part { return new(localPart) }, "remote": func() part { return new(remotePart) }, "accept": func() part { return new(acceptPart) },
-	"invite": func() part { return new(invitePart) },
+	"invite": func() part { return new(invitePart) }, "join": func() part { return new(joinPart) },
 }
 
 // A host is a node that runs parts.
 type host struct {
 	node    *node.Node
 	gate    forward.Gate
+	book    *book
 	inviter *invite.Inviter
 	log     *slog.Logger
 
-	mu     sync.Mutex // guards joined
-	joined map[invite.Secret]chan string
+	mu     sync.Mutex             // guards joined
+	joined map[string]chan string // by the ID of the invitation; one that was revoked is closed
 }
 
-// use has the mesh node ask the gate. It is for node.Open.
-func (h *host) use(n *mesh.Node) { n.Authorize = h.gate.Authorize }
+// use has the mesh node ask the gate, and know what the book does. It is for node.Open.
+func (h *host) use(n *mesh.Node) {
+	n.Authorize = h.gate.Authorize
+	h.book = &book{hosts: n.Names.(*file.Hosts)}
+	n.Names = h.book
+}
+
+// A book is the hosts file, and ways to those who were joined since the node began.
+type book struct {
+	mu    sync.Mutex // guards all below
+	hosts *file.Hosts
+	ways  map[identity.ID][]multiaddr.Multiaddr
+}
+
+// now is the hosts file. It looks at it once a second.
+func (b *book) now() *file.Hosts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hosts
+}
+
+// changed has what was written to the hosts file count at once.
+func (b *book) changed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hosts = &file.Hosts{Path: b.hosts.Path, Logger: b.hosts.Logger}
+}
+
+// Resolve implements mesh.Resolver.
+func (b *book) Resolve(ctx context.Context, name string) (identity.ID, error) {
+	return b.now().Resolve(ctx, name)
+}
+
+// Addrs implements mesh.AddressBook.
+func (b *book) Addrs(peer identity.ID) []multiaddr.Multiaddr {
+	addrs := b.now().Addrs(peer)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append(addrs, b.ways[peer]...)
+}
+
+// learn takes the ways to the inviter: its own addresses, and relays by which it is reached.
+func (b *book) learn(i *invite.Invitation) error {
+	var ways []multiaddr.Multiaddr
+	for _, a := range i.Addrs {
+		if _, of, _, err := transport.SplitPeer(a); err != nil {
+			return err
+		} else if of != i.Peer {
+			if a, err = transport.Circuit(a, i.Peer); err != nil {
+				return err
+			}
+		}
+		ways = append(ways, a)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ways == nil {
+		b.ways = make(map[identity.ID][]multiaddr.Multiaddr)
+	}
+	b.ways[i.Peer] = ways
+	return nil
+}
 
 // begin takes introductions until ctx is done; end waits for that.
 func (h *host) begin(ctx context.Context, n *node.Node, state *program.State) (end func() error, err error) {
-	h.node, h.joined = n, make(map[invite.Secret]chan string)
-	h.inviter = &invite.Inviter{Store: &invite.Store{Dir: state.Path("invitations")}, Hosts: n.Hosts.Path, Log: h.log, Joined: h.hasJoined}
+	h.node, h.joined = n, make(map[string]chan string)
+	h.inviter = &invite.Inviter{Store: &invite.Store{Dir: invitationsDir(state)}, Hosts: n.Hosts.Path, Log: h.log, Joined: h.hasJoined}
 	l, err := h.gate.Listen(n.Node, invite.Service, &forward.Access{All: true}) // the secret decides
 	if err != nil {
 		return nil, err
@@ -72,9 +140,10 @@ func (h *host) begin(ctx context.Context, n *node.Node, state *program.State) (e
 func (h *host) hasJoined(s invite.Secret, _ identity.ID, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if c := h.joined[s]; c != nil {
-		delete(h.joined, s) // a repetition is no news
-		c <- name           // there is room for one
+	id := invite.IDOf(s)
+	if c := h.joined[id]; c != nil {
+		delete(h.joined, id) // a repetition is no news
+		c <- name            // there is room for one
 	}
 }
 
@@ -91,12 +160,17 @@ func (h *host) handle(mux *http.ServeMux) {
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		return p.run(ctx, h, func(n notice) {
+		err := p.run(ctx, h, func(n notice) {
 			if tell(n) != nil {
 				cancel()
 			}
 		})
+		if err != nil {
+			return tell(notice{Error: err.Error(), Status: program.Status(err)})
+		}
+		return tell(notice{Done: ctx.Err() == nil})
 	})
+	h.handleInvitations(mux)
 }
 
 // runPart runs a part until ctx is done, here or in the meshvpn that has the state directory.
@@ -138,22 +212,30 @@ func runPart(ctx context.Context, a *program.App, s *settings, kind string, p pa
 
 // attach has the meshvpn that runs do it.
 func attach(ctx context.Context, a *program.App, kind string, p part, show func(notice) error) error {
+	a.Log.Info("the meshvpn that runs with this state directory does it: its settings count, not those given here")
 	var failed error
+	done := false
 	err := admin.NewClient(a).Follow(ctx, http.MethodPost, "/run/"+url.PathEscape(kind), p, func(line []byte) error {
 		var n notice
 		if err := json.Unmarshal(line, &n); err != nil {
 			return err
 		}
-		if n.Error != "" {
-			failed = errors.New(n.Error)
+		switch {
+		case n.Error != "":
+			failed = &program.Error{Status: cmp.Or(n.Status, program.Failed), Err: errors.New(n.Error)}
 			return failed
+		case n.Done:
+			done = true
+			return nil
+		case n.Text == "" && n.Invitation == "":
+			return nil
 		}
 		return show(n)
 	})
-	if failed != nil || ctx.Err() != nil {
+	switch {
+	case failed != nil, ctx.Err() != nil:
 		return failed
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil && kind != "invite" {
+	case errors.Is(err, io.ErrUnexpectedEOF), err == nil && !done:
 		return errors.New("the meshvpn that did it has ended")
 	}
 	return err

@@ -261,11 +261,8 @@ func TestPrivateNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	listen := []string{"--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", server, "--node.network-key-file", key}
-	text := run(t, append([]string{"invite", "--node.name", "ann"}, listen...)...)
+	text := run(t, append([]string{"invite", "--for", "bob", "--node.name", "ann"}, listen...)...)
 	invitation := text.line(t)
-	if out, status := once(t, "", "join", invitation, "--state", client); status != program.Usage || !strings.Contains(out, "standard input") {
-		t.Error(status, out)
-	}
 	text.end(t)
 	if strings.Contains(text.errs.String(), "abab") {
 		t.Error("the key is shown")
@@ -279,8 +276,8 @@ func TestPrivateNetwork(t *testing.T) {
 		}
 	}
 	// The next is that of another start, and the first still counts.
-	again := run(t, append([]string{"invite"}, listen...)...)
-	if out, status := once(t, again.line(t), "join", "--as", "ann", "--node.name", "bob", "--state", client); status != 0 {
+	again := run(t, append([]string{"invite", "--for", "bob"}, listen...)...)
+	if out, status := once(t, again.line(t), "join", "--as", "ann", "--state", client); status != 0 {
 		t.Fatal(status, out)
 	}
 	if b, err := os.ReadFile(filepath.Join(client, "network-key")); err != nil || string(b) != strings.Repeat("ab", 32) {
@@ -298,13 +295,12 @@ func TestPartsShareANode(t *testing.T) {
 	server, client := dir(t), dir(t)
 	first := run(t, "forward", "accept", "--allow-all", "--state", server, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws")
 	first.line(t)
-	printed, status := once(t, "", "invite", "--no-wait", "--qr", "--state", server)
-	code, invitation, _ := strings.Cut(printed, "meshvpn1")
+	printed, status := once(t, "", "invite", "--for", "bob", "--no-wait", "--qr", "--state", server)
+	code, _, _ := strings.Cut(printed, "meshvpn1")
 	if status != 0 || strings.Count(code, "\n") < 20 || !strings.Contains(code, "▀▄") {
 		t.Fatal(status, printed)
 	}
-	invitation, _, _ = strings.Cut("meshvpn1"+invitation, "\n")
-	if out, status := once(t, "", "join", invitation, "--as", "ann", "--node.name", "bob", "--state", client); status != 0 {
+	if out, status := once(t, printed, "join", "--as", "ann", "--state", client); status != 0 {
 		t.Fatal(out)
 	}
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
@@ -378,6 +374,65 @@ func TestPartsShareANode(t *testing.T) {
 	remote.ended = true
 }
 
+// TestJoinWhileOneRuns: the one that runs with the state directory joins, by a relay that it had not known, and what it
+// does is there for the inviter at once. Invitations are listed and revoked by the one that runs, too, or without any.
+func TestJoinWhileOneRuns(t *testing.T) {
+	server, client := dir(t), dir(t)
+	way := relays(t)
+	inviting := run(t, append(way, "invite", "--for", "bob", "--node.name", "ann", "--state", server)...)
+	text := inviting.line(t)
+	proxying := run(t, "proxy", "--socks", "127.0.0.1:0", "--http", "", "--state", client)
+	socks := word(proxying.line(t))
+	if out, status := once(t, text, "join", "--state", client); status != 0 || !strings.Contains(out, "The inviter is ann here, and this node is bob there.") {
+		t.Fatal(status, out)
+	}
+	if err := inviting.cmd.Wait(); err != nil {
+		t.Fatal(err, &inviting.errs)
+	}
+	inviting.ended = true
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	serving := run(t, append(way, "serve", web.Listener.Addr().String(), "--as", "80", "--allow", "bob", "--state", server)...)
+	serving.line(t)
+	if got, err := curl(t, "--proxy", "socks5h://"+socks, "http://ann.mesh/"); err != nil || !strings.Contains(got, "404") {
+		t.Error(got, err)
+	}
+
+	key := filepath.Join(dir(t), "key")
+	if err := errors.Join(os.WriteFile(key, []byte(strings.Repeat("ab", 32)), 0o644), os.Chmod(filepath.Dir(key), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	private := run(t, append(way, "invite", "--for", "bob", "--node.network-key-file", key, "--state", dir(t))...)
+	if out, status := once(t, private.line(t), "join", "--state", client); status == 0 || !strings.Contains(out, "another private network") || strings.Contains(out, "abab") {
+		t.Error(status, out)
+	}
+	private.end(t)
+
+	waiting := run(t, "invite", "--for", "carol", "--state", server)
+	text = waiting.line(t)
+	out, status := once(t, "", "invite", "list", "--state", server)
+	if status != 0 || strings.Count(out, "\n") != 3 || !strings.Contains(out, "bob") || !strings.Contains(out, "carol") {
+		t.Error(status, out)
+	}
+	if out, status := once(t, "", "invite", "revoke", "carol", "--state", server); status != 0 || !strings.Contains(out, "for carol is revoked") {
+		t.Error(status, out)
+	}
+	if err := waiting.cmd.Wait(); err == nil || !strings.Contains(waiting.errs.String(), "was revoked") {
+		t.Error(err, &waiting.errs)
+	}
+	waiting.ended = true
+	if out, status := once(t, text, "join", "--state", dir(t)); status == 0 || !strings.Contains(out, "revoked") {
+		t.Error(status, out)
+	}
+	if out, status := once(t, "", "invite", "revoke", "bob", "--state", server); status == 0 || !strings.Contains(out, "was used") {
+		t.Error(status, out)
+	}
+	serving.end(t)
+	if out, status := once(t, "", "invite", "list", "--json", "--state", server); status != 0 || !strings.Contains(out, `"name": "bob"`) || strings.Contains(out, "carol") {
+		t.Error(status, out)
+	}
+}
+
 // TestUsage: what is missing or wrong is told, and how it is right.
 func TestUsage(t *testing.T) {
 	state := dir(t)
@@ -399,10 +454,13 @@ func TestUsage(t *testing.T) {
 		{"forward local 8080 ann", program.Usage, "neither a port nor"},
 		{"forward remote ann 0 80", program.Usage, "is no port"},
 		{"forward accept --allow-all --ports x", program.Usage, "are no ports"},
-		{"invite --life 0s", program.Usage, "--life"},
+		{"invite", program.Usage, "--for bob"},
+		{"invite --for bob --life 0s", program.Usage, "--life"},
 		{"invite --for A", program.Usage, "is no petname"},
-		{"invite", program.Settings, "nobody could find this node"},
-		{"join nonsense", program.Usage, "begins with meshvpn1"},
+		{"invite --for bob", program.Settings, "nobody could find this node"},
+		{"invite revoke bob", program.Failed, "invite list"},
+		{"join", program.Usage, "begins with meshvpn1"},
+		{"join meshvpn1abc", program.Usage, "standard input"},
 	} {
 		out, status := once(t, "", append(strings.Fields(tt.args), "--state", state)...)
 		if status != tt.status || !strings.Contains(out, tt.want) {

@@ -123,7 +123,7 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 	if n.NetworkKey, err = NetworkKey(s, state); err != nil {
 		return nil, err
 	}
-	n.Hosts = &file.Hosts{Path: cmp.Or(s.Hosts, state.Path("hosts"))}
+	n.Hosts = Hosts(s, state)
 	if s.Hosts != "" { // else it need not be there
 		n.Hosts.Logger = log
 	}
@@ -150,6 +150,11 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 		}
 	}
 	return n, nil
+}
+
+// Hosts is the hosts file of the settings: for what needs no node.
+func Hosts(s *Settings, state *program.State) *file.Hosts {
+	return &file.Hosts{Path: cmp.Or(s.Hosts, state.Path("hosts"))}
 }
 
 // directories are those that the settings name.

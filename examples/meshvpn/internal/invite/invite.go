@@ -125,6 +125,11 @@ func checksum(b []byte) []byte {
 	return sum[:sumSize]
 }
 
+// Begins reports whether an invitation of some version may begin so.
+func Begins(text string) bool {
+	return len(text) > len(family) && strings.EqualFold(text[:len(family)], family)
+}
+
 // Parse reads an invitation. White space in it, as from a terminal that broke the line, counts for nothing, and a text
 // all in capitals, as a QR code may have it, is as good.
 func Parse(text string) (*Invitation, error) {

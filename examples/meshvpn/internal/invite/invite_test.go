@@ -233,6 +233,48 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestRevoke: one that was revoked lets nobody in, and the others stay.
+func TestRevoke(t *testing.T) {
+	c := new(clock)
+	c.Store(1_000_000)
+	s := &invite.Store{Dir: t.TempDir(), Now: c.now}
+	if all, err := s.List(); err != nil || len(all) != 0 {
+		t.Fatal(all, err)
+	}
+	secrets := make(map[string]invite.Secret)
+	for i, who := range []string{"ann", "bob", "carol", "dave"} {
+		secret := invite.NewSecret()
+		secrets[who] = secret
+		if err := s.Add(secret, c.now().Add(time.Duration(4-i)*time.Hour), who); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := newID(t)
+	if _, err := s.Use(secrets["carol"], id); err != nil {
+		t.Fatal(err)
+	}
+	c.Add(3600) // dave's has ended
+	all, err := s.List()
+	if err != nil || len(all) != 3 || all[0].For != "carol" || all[0].By == nil || *all[0].By != id || all[1].For != "bob" || all[1].By != nil || all[2].ID != invite.IDOf(secrets["ann"]) {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, which := range []string{"", "nobody", "carol", "dave", invite.IDOf(secrets["carol"]), invite.IDOf(secrets["ann"])[:4]} {
+		if got, err := s.Revoke(which); err == nil {
+			t.Errorf("%q: %v", which, got)
+		}
+	}
+	for _, which := range []string{"bob", invite.IDOf(secrets["ann"])} {
+		if got, err := s.Revoke(which); err != nil || len(got) != 1 || got[0].For != which && got[0].ID != which {
+			t.Errorf("%s: %v, %v", which, got, err)
+		}
+	}
+	for who, secret := range secrets {
+		if _, err := s.Use(secret, id); (err == nil) != (who == "carol") {
+			t.Errorf("%s: %v", who, err)
+		}
+	}
+}
+
 // TestRace: of many at once, one has it.
 func TestRace(t *testing.T) {
 	s := &invite.Store{Dir: t.TempDir()}
@@ -317,58 +359,61 @@ func TestJoin(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	join := func(secret invite.Secret, name string, n *mesh.Node) (string, error) {
+	join := func(secret invite.Secret, n *mesh.Node) (string, error) {
 		t.Helper()
 		c, err := n.Dial(ctx, inviter.ID().String()+":"+invite.Service)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		return invite.Introduce(ctx, c, secret, name)
+		return invite.Introduce(ctx, c, secret)
 	}
 	node := func() *mesh.Node {
 		n := &mesh.Node{Bootstrap: inviter.Addrs()}
 		t.Cleanup(func() { n.Close() })
 		return n
 	}
-	secrets := make(map[string]invite.Secret)
-	for _, who := range []string{"", "bob"} {
-		s := invite.NewSecret()
-		if err := store.Add(s, time.Now().Add(time.Hour), who); err != nil {
-			t.Fatal(err)
-		}
-		secrets[who] = s
+	secret, old := invite.NewSecret(), invite.NewSecret()
+	if err := store.Add(secret, time.Now().Add(time.Hour), "bob"); err != nil {
+		t.Fatal(err)
 	}
-	old := invite.NewSecret()
 	if err := store.Add(old, time.Now().Add(-time.Second), ""); err != nil {
 		t.Fatal(err)
 	}
-	a, b, c := node(), node(), node()
+	b, c := node(), node()
 	for _, tt := range []struct {
-		name, proposed, want string
-		secret               invite.Secret
-		node                 *mesh.Node
+		name, want string
+		secret     invite.Secret
+		node       *mesh.Node
 	}{
-		{"as proposed", "laptop", "laptop", secrets[""], a},
-		{"again", "laptop", "laptop", secrets[""], a},
-		{"as invited", "boss", "bob", secrets["bob"], b},
-		{"replayed", "carol", "", secrets["bob"], c},
-		{"guessed", "carol", "", invite.NewSecret(), c},
-		{"expired", "carol", "", old, c},
+		{"as invited", "bob", secret, b},
+		{"again", "bob", secret, b},
+		{"replayed", "", secret, c},
+		{"guessed", "", invite.NewSecret(), c},
+		{"expired", "", old, c},
 	} {
-		got, err := join(tt.secret, tt.proposed, tt.node)
+		got, err := join(tt.secret, tt.node)
 		if got != tt.want || tt.want == "" && !errors.Is(err, invite.ErrRefused) || tt.want != "" && err != nil {
 			t.Errorf("%s: %q, %v", tt.name, got, err)
 		}
 	}
 	h := &file.Hosts{Path: hosts}
-	for name, n := range map[string]*mesh.Node{"laptop": a, "bob": b} {
-		if id, ok := h.Petname(name); !ok || id != n.ID() {
-			t.Errorf("%s is %v", name, id)
-		}
+	if id, ok := h.Petname("bob"); !ok || id != b.ID() {
+		t.Error("bob is", id)
 	}
-	if p := h.Peers(); len(p) != 2 {
+	if p := h.Peers(); len(p) != 1 {
 		t.Error(p)
+	}
+	// Many who say nothing are not in the way of one who does.
+	for range 200 {
+		conn, err := c.Dial(ctx, inviter.ID().String()+":"+invite.Service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	if got, err := join(secret, b); got != "bob" {
+		t.Error("beside the silent:", got, err)
 	}
 	// What is no introduction is not answered.
 	conn, err := c.Dial(ctx, inviter.ID().String()+":"+invite.Service)

@@ -1,6 +1,7 @@
 package invite
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +20,7 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 )
 
-// maxOpen bounds the invitations that are open at once.
+// maxOpen bounds the invitations that are kept at once.
 const maxOpen = 256
 
 // A Store keeps what is needed to know the secrets of invitations again: a file for each, named by the secret's hash. It
@@ -80,7 +82,7 @@ func (s *Store) Add(secret Secret, ends time.Time, petname string) error {
 		left++
 	}
 	if left >= maxOpen {
-		return fmt.Errorf("%d invitations are open, and no more are allowed: wait until some end, or remove files in %s", left, s.Dir)
+		return fmt.Errorf("%d invitations have not ended, and no more are allowed: revoke some, see invite list", left)
 	}
 	return s.write(hashOf(secret), &entry{Ends: ends, For: petname})
 }
@@ -118,6 +120,87 @@ func (s *Store) Use(secret Secret, peer identity.ID) (petname string, err error)
 		}
 	}
 	return e.For, nil
+}
+
+// An Info is an invitation as the one who made it may see it.
+type Info struct {
+	ID   string       `json:"id"` // see IDOf
+	For  string       `json:"for,omitempty"`
+	Ends time.Time    `json:"ends"`
+	By   *identity.ID `json:"by,omitempty"` // who has used it
+}
+
+// IDOf names an invitation, and tells nothing of its secret.
+func IDOf(s Secret) string { return shorten(hashOf(s)) }
+
+func shorten(hash string) string { return hash[:8] }
+
+// List returns the invitations that have not ended, the first to end first.
+func (s *Store) List() ([]Info, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list(func(string, Info) {})
+}
+
+func (s *Store) list(each func(file string, i Info)) (out []Info, err error) {
+	names, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		// One that can't be read opens nothing, and Add forgets it.
+		if e, err := s.read(name); err == nil && s.now().Before(e.Ends) {
+			i := Info{shorten(name), e.For, e.Ends, e.By}
+			each(name, i)
+			out = append(out, i)
+		}
+	}
+	slices.SortFunc(out, func(a, b Info) int { return cmp.Or(a.Ends.Compare(b.Ends), strings.Compare(a.ID, b.ID)) })
+	return out, nil
+}
+
+// Revoke closes the open invitations with that ID, or for that petname, and returns them.
+func (s *Store) Revoke(which string) (out []Info, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var files []string
+	used := false
+	if _, err := s.list(func(file string, i Info) {
+		switch {
+		case which == "" || i.ID != which && i.For != which:
+		case i.By != nil:
+			used = true
+		default:
+			files, out = append(files, file), append(out, i)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if err := s.remove(f); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case used:
+		return nil, fmt.Errorf("the invitation %.80q was used, and lets nobody else in; its peer has its name in the file hosts, where you can take it out", which)
+	}
+	return nil, fmt.Errorf("no invitation %.80q is open: see invite list", which)
+}
+
+// remove empties the file first: should the machine lose its power, an invitation that was revoked does not come back.
+func (s *Store) remove(name string) error {
+	path := filepath.Join(s.Dir, name)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // names are the files of invitations.

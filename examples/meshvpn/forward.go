@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -104,7 +105,12 @@ func acceptCommand(a *program.App, s *settings) *cobra.Command {
 	c := &cobra.Command{
 		Use: "accept", Short: "Let peers have ports of this machine lead to them",
 		Example: "  meshvpn forward accept --allow bob --ports 8000-8099",
+		Long: "They listen for this machine's users only. A port that a peer has looks like a service of this machine: allow none that\n" +
+			"a program here would trust.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if len(ports) == 0 {
+				return &program.Error{Status: program.Usage, Err: errors.New("say which ports they may have, such as --ports 8000-8099")}
+			}
 			for _, text := range ports {
 				r, err := forward.ParsePorts(text)
 				if err != nil {
@@ -115,7 +121,7 @@ func acceptCommand(a *program.App, s *settings) *cobra.Command {
 			return runPart(c.Context(), a, s, "accept", p, showText(a.Out))
 		},
 	}
-	c.Flags().StringSliceVar(&ports, "ports", []string{"1024-65535"}, "the ports that they may have; can be repeated")
+	c.Flags().StringSliceVar(&ports, "ports", nil, "ports that they may have, like 8000-8099; can be repeated")
 	p.addFlags(c)
 	return a.WithSettings(c)
 }

@@ -75,15 +75,11 @@ func (h *host) handleInvitations(mux *http.ServeMux) {
 
 // atInvitations does something with the invitations, or has the meshvpn do it that runs with the state directory.
 func atInvitations(ctx context.Context, a *program.App, s *settings, here func(*invitations) ([]invitation, error), method, path string, in any) (out []invitation, err error) {
-	state, err := a.Open()
-	if program.Status(err) == program.Busy {
-		return out, admin.NewClient(a).Ask(ctx, method, path, nil, in, &out)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer state.Close()
-	return here(&invitations{&invite.Store{Dir: invitationsDir(state)}, node.Hosts(&s.Node, state)})
+	err = withState(ctx, a, func(state *program.State) (err error) {
+		out, err = here(&invitations{&invite.Store{Dir: invitationsDir(state)}, node.Hosts(&s.Node, state)})
+		return err
+	}, func() error { return admin.NewClient(a).Ask(ctx, method, path, nil, in, &out) })
+	return out, err
 }
 
 func invitationsDir(state *program.State) string { return state.Path("invitations") }

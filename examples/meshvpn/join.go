@@ -104,15 +104,11 @@ func readInvitation(ctx context.Context, in io.Reader) (text string, i *invite.I
 const maxInput = 64 << 10
 
 // join joins with a node of its own, or by the one that runs with the state directory. What fails leaves nothing behind.
-func join(ctx context.Context, a *program.App, s *settings, i *invite.Invitation, p *joinPart) (err error) {
-	state, err := a.Open()
-	if program.Status(err) == program.Busy {
-		return attach(ctx, a, "join", p, showText(a.Out))
-	}
-	if err != nil {
-		return err
-	}
-	defer state.Close()
+func join(ctx context.Context, a *program.App, s *settings, i *invite.Invitation, p *joinPart) error {
+	return withState(ctx, a, func(state *program.State) error { return joinHere(ctx, a, s, state, i, p) }, func() error { return attach(ctx, a, "join", p, showText(a.Out)) })
+}
+
+func joinHere(ctx context.Context, a *program.App, s *settings, state *program.State, i *invite.Invitation, p *joinPart) (err error) {
 	forget, err := keepNetworkKey(s, state, i)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
+	"github.com/splitmesh/splitmesh/mesh"
 )
 
 // access is who may use a part, as flags give it.
@@ -20,7 +22,7 @@ type access struct {
 
 func (a *access) addFlags(c *cobra.Command) {
 	c.Flags().StringSliceVar(&a.Allow, "allow", nil, "a peer that may use it, by petname or ID; can be repeated")
-	c.Flags().BoolVar(&a.AllowAll, "allow-all", false, "whoever finds this node may use it")
+	c.Flags().BoolVar(&a.AllowAll, "allow-all", false, "whoever finds this node may use it, strangers too")
 }
 
 // listen listens on a service for them.
@@ -29,7 +31,11 @@ func (a *access) listen(h *host, service string) (net.Listener, error) {
 	if err != nil {
 		return nil, &program.Error{Status: program.Usage, Err: err}
 	}
-	return h.gate.Listen(h.node.Node, service, who)
+	l, err := h.gate.Listen(h.node.Node, service, who)
+	if errors.Is(err, mesh.ErrServiceTaken) {
+		err = &program.Error{Status: program.Busy, Err: err, Hint: "Another command has this node do that: end it first. For serve, --as gives another name."}
+	}
+	return l, err
 }
 
 // A servePart publishes a TCP server.

@@ -1,21 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"sync"
 
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
-	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
@@ -171,74 +167,6 @@ func (h *host) handle(mux *http.ServeMux) {
 		return tell(notice{Done: ctx.Err() == nil})
 	})
 	h.handleInvitations(mux)
-}
-
-// runPart runs a part until ctx is done, here or in the meshvpn that has the state directory.
-func runPart(ctx context.Context, a *program.App, s *settings, kind string, p part, show func(notice) error) error {
-	state, err := a.Open()
-	if program.Status(err) == program.Busy {
-		return attach(ctx, a, kind, p, show)
-	}
-	if err != nil {
-		return err
-	}
-	defer state.Close()
-	h := &host{log: a.Log}
-	n, err := node.Open(ctx, &s.Node, state, a.Log, h.use)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	end, err := h.begin(ctx, n, state)
-	if err != nil {
-		cancel()
-		return errors.Join(err, n.Close())
-	}
-	mux := http.NewServeMux()
-	h.handle(mux)
-	doctor.Handle(mux, n, &s.Node, state.Dir)
-	socket, err := admin.Listen(state.Dir, mux)
-	if err == nil {
-		err = p.run(ctx, h, func(n notice) {
-			if err := show(n); err != nil {
-				cancel()
-			}
-		})
-		err = errors.Join(err, socket.Close())
-	}
-	cancel()
-	return errors.Join(err, end(), n.Close())
-}
-
-// attach has the meshvpn that runs do it.
-func attach(ctx context.Context, a *program.App, kind string, p part, show func(notice) error) error {
-	a.Log.Info("the meshvpn that runs with this state directory does it: its settings count, not those given here")
-	var failed error
-	done := false
-	err := admin.NewClient(a).Follow(ctx, http.MethodPost, "/run/"+url.PathEscape(kind), p, func(line []byte) error {
-		var n notice
-		if err := json.Unmarshal(line, &n); err != nil {
-			return err
-		}
-		switch {
-		case n.Error != "":
-			failed = &program.Error{Status: cmp.Or(n.Status, program.Failed), Err: errors.New(n.Error)}
-			return failed
-		case n.Done:
-			done = true
-			return nil
-		case n.Text == "" && n.Invitation == "":
-			return nil
-		}
-		return show(n)
-	})
-	switch {
-	case failed != nil, ctx.Err() != nil:
-		return failed
-	case errors.Is(err, io.ErrUnexpectedEOF), err == nil && !done:
-		return errors.New("the meshvpn that did it has ended")
-	}
-	return err
 }
 
 // showText prints what a part has to say.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -293,7 +294,7 @@ func TestPrivateNetwork(t *testing.T) {
 // TestPartsShareANode: commands with one state directory run in the first one's process.
 func TestPartsShareANode(t *testing.T) {
 	server, client := dir(t), dir(t)
-	first := run(t, "forward", "accept", "--allow-all", "--state", server, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws")
+	first := run(t, "forward", "accept", "--allow-all", "--ports", "1024-65535", "--state", server, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws")
 	first.line(t)
 	printed, status := once(t, "", "invite", "--for", "bob", "--no-wait", "--qr", "--state", server)
 	code, _, _ := strings.Cut(printed, "meshvpn1")
@@ -354,8 +355,11 @@ func TestPartsShareANode(t *testing.T) {
 	if err := echoed("127.0.0.1:" + port); err != nil {
 		t.Error("remote:", err)
 	}
-	if out, status := once(t, "", "serve", "1", "--as", "echo", "--allow-all", "--state", server); status == 0 {
-		t.Error("a service has two:", out)
+	if out, status := once(t, "", "serve", "1", "--as", "echo", "--allow-all", "--state", server); status != program.Busy || !strings.Contains(out, "--as") {
+		t.Error("a service has two:", status, out)
+	}
+	if out, status := once(t, "", "status", "--state", server); status == 0 || !strings.Contains(out, "has no network device") {
+		t.Error(status, out)
 	}
 	// What a command that has ended did is no longer done, and the others go on.
 	serving.end(t)
@@ -372,6 +376,25 @@ func TestPartsShareANode(t *testing.T) {
 		t.Errorf("it has ended well: %s%s", out, &remote.errs)
 	}
 	remote.ended = true
+}
+
+// TestAllAtOnce: of commands that start at the same time one has the node, and the others have it do what they want.
+func TestAllAtOnce(t *testing.T) {
+	state := dir(t)
+	var all []*running
+	for i := range 6 {
+		all = append(all, run(t, "serve", "1", "--as", strconv.Itoa(1000+i), "--allow-all", "--state", state))
+	}
+	for _, r := range all {
+		if line := r.line(t); !strings.Contains(line, "127.0.0.1:1 is tcp/100") {
+			t.Error(line)
+		}
+	}
+	for _, r := range all {
+		_ = r.cmd.Process.Signal(syscall.SIGTERM)
+		_ = r.cmd.Wait() // those whose node is ended by another say so
+		r.ended = true
+	}
 }
 
 // TestJoinWhileOneRuns: the one that runs with the state directory joins, by a relay that it had not known, and what it
@@ -453,6 +476,7 @@ func TestUsage(t *testing.T) {
 		{"exit --net x --allow-all", program.Usage, "no network like"},
 		{"forward local 8080 ann", program.Usage, "neither a port nor"},
 		{"forward remote ann 0 80", program.Usage, "is no port"},
+		{"forward accept --allow-all", program.Usage, "--ports"},
 		{"forward accept --allow-all --ports x", program.Usage, "are no ports"},
 		{"invite", program.Usage, "--for bob"},
 		{"invite --for bob --life 0s", program.Usage, "--life"},

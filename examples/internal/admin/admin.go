@@ -123,6 +123,9 @@ func HandleStream(mux *http.ServeMux, pattern string, f func(ctx context.Context
 	})
 }
 
+// Fail answers a request that no pattern takes.
+func Fail(w http.ResponseWriter, status int, err error) { answer(w, status, failure{err.Error()}) }
+
 // Nothing is the In or Out of who has none.
 type Nothing struct{}
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/proxy"
@@ -32,28 +33,43 @@ func (d *dialling) dial(h *host) forward.Dial {
 // A proxyPart is the proxies.
 type proxyPart struct {
 	SOCKS, HTTP, Exit string // empty: none
+	Password          proxy.Password
 	dialling
 }
 
 func proxyCommand(a *program.App, s *settings) *cobra.Command {
 	p := new(proxyPart)
+	var passwordFile string
 	c := &cobra.Command{
 		Use: "proxy", Short: "Reach what peers publish, by a SOCKS5 and an HTTP proxy on this machine",
 		Long: "The host NAME.mesh or ID.mesh with port 80 is the peer's service tcp/80. Other hosts are refused, unless a peer dials\n" +
-			"them (see meshvpn exit). The proxies ask for no password: every user of this machine can use them.",
+			"them (see meshvpn exit). Without --password-file every user of this machine can use the proxies. A browser that does lets\n" +
+			"the pages that it shows send requests to what peers publish for you.",
 		Example: `  meshvpn proxy
   curl --proxy socks5h://127.0.0.1:1080 http://ann.mesh/
   curl --proxy http://127.0.0.1:8118 http://ann.mesh/`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			secret, err := node.Secret(passwordFile)
+			switch {
+			case err != nil:
+				return &program.Error{Status: program.Usage, Err: fmt.Errorf("--password-file: %w", err)}
+			case len(secret) > 255, passwordFile != "" && len(secret) < minPassword:
+				return &program.Error{Status: program.Usage, Err: fmt.Errorf("--password-file: a password has %d to 255 bytes: make one with openssl rand -hex 16", minPassword)}
+			}
+			p.Password = proxy.Password(secret)
 			return runPart(c.Context(), a, s, "proxy", p, showText(a.Out))
 		},
 	}
 	c.Flags().StringVar(&p.SOCKS, "socks", "127.0.0.1:1080", "where the SOCKS5 proxy listens; empty: nowhere")
 	c.Flags().StringVar(&p.HTTP, "http", "127.0.0.1:8118", "where the HTTP proxy listens; empty: nowhere")
 	c.Flags().StringVar(&p.Exit, "exit", "", "the peer, by petname or ID, that dials hosts outside the mesh")
+	c.Flags().StringVar(&passwordFile, "password-file", "", "file with the password that both proxies ask for, with any user name; none: they ask for none")
 	p.addFlags(c)
 	return a.WithSettings(c)
 }
+
+// minPassword keeps others on this machine from guessing.
+const minPassword = 12
 
 func (p *proxyPart) run(ctx context.Context, h *host, ready func(notice)) error {
 	d := &proxy.Dialer{Mesh: p.dial(h)}
@@ -72,8 +88,8 @@ func (p *proxyPart) run(ctx context.Context, h *host, ready func(notice)) error 
 		name, addr string
 		serve      func(*net.TCPListener) error
 	}{
-		{"SOCKS5 proxy", p.SOCKS, func(l *net.TCPListener) error { return proxy.SOCKS(ctx, l, d, h.log) }},
-		{"HTTP proxy", p.HTTP, func(l *net.TCPListener) error { return proxy.HTTP(ctx, l, d, h.log) }},
+		{"SOCKS5 proxy", p.SOCKS, func(l *net.TCPListener) error { return proxy.SOCKS(ctx, l, d, p.Password, h.log) }},
+		{"HTTP proxy", p.HTTP, func(l *net.TCPListener) error { return proxy.HTTP(ctx, l, d, p.Password, h.log) }},
 	} {
 		if s.addr == "" {
 			continue

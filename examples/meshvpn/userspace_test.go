@@ -471,6 +471,7 @@ func TestUsage(t *testing.T) {
 		{"serve 80 --as a/b --allow-all", program.Usage, "neither a port nor"},
 		{"proxy --socks 0.0.0.0:0", program.Failed, "not a loopback address"},
 		{"proxy --socks= --http=", program.Usage, "neither --socks nor --http"},
+		{"proxy --password-file /nonexistent/file", program.Usage, "--password-file"},
 		{"proxy --exit carol", program.Failed, "neither an ID nor a petname"},
 		{"exit", program.Usage, "--allow PEER"},
 		{"exit --net x --allow-all", program.Usage, "no network like"},

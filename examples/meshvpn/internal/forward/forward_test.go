@@ -195,8 +195,14 @@ func TestReset(t *testing.T) {
 // TestFlood: over the limit conns are closed at once, and those that were there work on.
 func TestFlood(t *testing.T) {
 	l := tcp(t)
+	var told bytes.Buffer
+	t.Cleanup(func() { // after all has ended
+		if n := strings.Count(told.String(), "too many conns"); n != 1 {
+			t.Errorf("it is told %d times: %s", n, &told)
+		}
+	})
 	background(t, func(ctx context.Context) error {
-		return forward.Serve(ctx, l, 3, func(ctx context.Context, c net.Conn) {
+		return forward.Serve(ctx, l, 3, slog.New(slog.NewTextHandler(&told, nil)), func(ctx context.Context, c net.Conn) {
 			stop := context.AfterFunc(ctx, func() { c.Close() })
 			defer stop()
 			defer c.Close()
@@ -374,7 +380,7 @@ func FuzzMessage(f *testing.F) {
 
 // TestLimit is TestFlood for a listener that others accept from.
 func TestLimit(t *testing.T) {
-	l := forward.Limit(tcp(t).(*net.TCPListener), 2)
+	l := forward.Limit(tcp(t).(*net.TCPListener), 2, quiet)
 	accepted := make(chan net.Conn)
 	go func() { // ends with the listener
 		defer close(accepted)

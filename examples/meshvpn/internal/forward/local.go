@@ -46,7 +46,7 @@ func Service(port string) (string, error) {
 
 // Local takes the conns of a local listener to a service of a peer, until ctx is done.
 func Local(ctx context.Context, l net.Listener, dial Dial, addr string, log *slog.Logger) error {
-	return Serve(ctx, l, MaxConns, func(ctx context.Context, c net.Conn) {
+	return Serve(ctx, l, MaxConns, log, func(ctx context.Context, c net.Conn) {
 		far, err := dialWithin(ctx, dial, addr)
 		if err != nil {
 			log.Warn("nothing is forwarded", "to", addr, "err", err)
@@ -60,7 +60,7 @@ func Local(ctx context.Context, l net.Listener, dial Dial, addr string, log *slo
 // Publish takes the conns of a mesh listener to a TCP server, until ctx is done.
 func Publish(ctx context.Context, l net.Listener, target string, log *slog.Logger) error {
 	d := new(net.Dialer)
-	return Serve(ctx, l, MaxConns, func(ctx context.Context, c net.Conn) {
+	return Serve(ctx, l, MaxConns, log, func(ctx context.Context, c net.Conn) {
 		near, err := dialWithin(ctx, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }, target)
 		if err != nil {
 			log.Warn("what is published does not answer", "err", err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Buffers. A conn that carries little has a small one, so that many that wait cost little; one that fills it has a large
@@ -24,8 +25,12 @@ var (
 	largeInUse   atomic.Int32
 )
 
-// Pipe carries bytes both ways, and the end of each way by itself, until both have ended, one has failed or ctx is done.
-// Then it closes both conns. A TCP conn whose bytes have not all come through is reset, so that nobody takes a part for
+// halfOpen is how long a conn of which one way has ended may carry nothing the other way. Who sends no more and who has
+// gone altogether look the same, and some would never be told that there is nobody for their answer.
+const halfOpen = 15 * time.Minute
+
+// Pipe carries bytes both ways, and the end of each way by itself, until both have ended, one has failed, the one that is
+// left is idle for long or ctx is done. Then it closes both conns. A TCP conn whose bytes have not all come through is reset, so that nobody takes a part for
 // the whole.
 func Pipe(ctx context.Context, a, b net.Conn) error {
 	failed := func() {
@@ -35,14 +40,15 @@ func Pipe(ctx context.Context, a, b net.Conn) error {
 	stop := context.AfterFunc(ctx, failed)
 	defer stop()
 	back := make(chan error, 1)
+	half := new(atomic.Bool)
 	go func() { // ends with the conns
-		err := carry(a, b)
+		err := carry(a, b, half)
 		if err != nil {
 			failed()
 		}
 		back <- err
 	}()
-	err := carry(b, a)
+	err := carry(b, a, half)
 	if err != nil {
 		failed()
 	}
@@ -52,12 +58,15 @@ func Pipe(ctx context.Context, a, b net.Conn) error {
 	return err
 }
 
-// carry copies until src ends, and ends dst.
-func carry(dst, src net.Conn) error {
+// carry copies until src ends, and ends dst. half is whether either way has ended.
+func carry(dst, src net.Conn, half *atomic.Bool) error {
 	small := make([]byte, smallBuffer)
 	buf, release := small, func() {}
 	defer func() { release() }()
 	for {
+		if half.Load() {
+			_ = src.SetReadDeadline(time.Now().Add(halfOpen)) // it fails for what is closed, as Read will
+		}
 		n, err := src.Read(buf)
 		if n > 0 {
 			if _, err := dst.Write(buf[:n]); err != nil {
@@ -66,6 +75,8 @@ func carry(dst, src net.Conn) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
+			half.Store(true)
+			_ = dst.SetReadDeadline(time.Now().Add(halfOpen)) // the other way may be in Read
 			return closeWrite(dst)
 		case err != nil:
 			return err

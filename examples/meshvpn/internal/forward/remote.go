@@ -56,7 +56,7 @@ func ParsePorts(text string) (PortRange, error) {
 
 // Accept fulfils wishes for those ports that come through l, until ctx is done.
 func Accept(ctx context.Context, l net.Listener, ports []PortRange, dial Dial, log *slog.Logger) error {
-	return Serve(ctx, l, maxRemotes, func(ctx context.Context, c net.Conn) {
+	return Serve(ctx, l, maxRemotes, log, func(ctx context.Context, c net.Conn) {
 		defer c.Close()
 		peer := Caller(c)
 		if err := fulfil(ctx, c, peer, ports, dial, log); err != nil {

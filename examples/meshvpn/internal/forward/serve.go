@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -13,7 +14,7 @@ const MaxConns = 1024
 
 // Serve hands each conn that l accepts to handle, which closes it, until ctx is done or l fails. Of over limit at once
 // the newest are closed. It closes l, and returns when the last handle has.
-func Serve(ctx context.Context, l net.Listener, limit int, handle func(context.Context, net.Conn)) error {
+func Serve(ctx context.Context, l net.Listener, limit int, log *slog.Logger, handle func(context.Context, net.Conn)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var handles sync.WaitGroup
 	defer handles.Wait()
@@ -21,6 +22,7 @@ func Serve(ctx context.Context, l net.Listener, limit int, handle func(context.C
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	free := make(chan struct{}, limit)
+	full := full{limit: limit, log: log}
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -41,7 +43,22 @@ func Serve(ctx context.Context, l net.Listener, limit int, handle func(context.C
 			})
 		default:
 			reset(c)
+			full.tell(l.Addr())
 		}
+	}
+}
+
+// full tells now and then that conns are closed because there are too many. It is for one goroutine.
+type full struct {
+	limit int
+	log   *slog.Logger
+	told  time.Time
+}
+
+func (f *full) tell(at net.Addr) {
+	if now := time.Now(); now.Sub(f.told) > time.Minute {
+		f.told = now
+		f.log.Warn("too many conns at once: the newest are closed", "at", at, "limit", f.limit)
 	}
 }
 
@@ -61,12 +78,15 @@ func again(ctx context.Context, err error) bool {
 type Limited struct {
 	*net.TCPListener
 	free chan struct{}
+	full full
 }
 
 // Limit bounds the conns of a listener.
-func Limit(l *net.TCPListener, limit int) *Limited { return &Limited{l, make(chan struct{}, limit)} }
+func Limit(l *net.TCPListener, limit int, log *slog.Logger) *Limited {
+	return &Limited{l, make(chan struct{}, limit), full{limit: limit, log: log}}
+}
 
-// Accept implements net.Listener.
+// Accept implements net.Listener, but is for one goroutine at a time.
 func (l *Limited) Accept() (net.Conn, error) {
 	for {
 		c, err := l.AcceptTCP()
@@ -78,6 +98,7 @@ func (l *Limited) Accept() (net.Conn, error) {
 			return &limitedConn{TCPConn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
 		default:
 			reset(c)
+			l.full.tell(l.Addr())
 		}
 	}
 }

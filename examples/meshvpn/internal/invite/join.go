@@ -63,7 +63,7 @@ type Inviter struct {
 
 // Serve takes introductions through l until ctx is done.
 func (i *Inviter) Serve(ctx context.Context, l net.Listener) error {
-	return forward.Serve(ctx, l, forward.MaxConns, func(_ context.Context, c net.Conn) {
+	return forward.Serve(ctx, l, forward.MaxConns, i.Log, func(_ context.Context, c net.Conn) {
 		defer c.Close()
 		i.begin(c)
 		_ = c.SetDeadline(time.Now().Add(forward.Patience)) // it fails for what is closed, as Read will

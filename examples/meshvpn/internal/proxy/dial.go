@@ -31,6 +31,9 @@ type Dialer struct {
 
 // Dial connects to a host.
 func (d *Dialer) Dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	if host == "" || port == 0 {
+		return nil, fmt.Errorf("%.80q, port %d: no host has such an address", host, port)
+	}
 	ctx, cancel := context.WithTimeout(ctx, forward.DialPatience)
 	defer cancel()
 	name := strings.ToLower(strings.TrimSuffix(host, "."))

@@ -159,7 +159,7 @@ func (e *Exit) Serve(ctx context.Context, l net.Listener) error {
 		}
 		return nil
 	}}
-	return forward.Serve(ctx, l, forward.MaxConns, func(ctx context.Context, c net.Conn) {
+	return forward.Serve(ctx, l, forward.MaxConns, e.Log, func(ctx context.Context, c net.Conn) {
 		_ = c.SetDeadline(time.Now().Add(forward.Patience)) // it fails for what is closed, as Read will
 		var r exitRequest
 		if err := forward.ReadMessage(c, &r); err != nil {

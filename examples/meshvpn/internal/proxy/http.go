@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,18 +13,23 @@ import (
 	"sync"
 	"time"
 
+	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 )
 
-// HTTP is a proxy for those who connect to l, until ctx is done. It knows CONNECT, and passes on requests for http URLs.
-func HTTP(ctx context.Context, l *net.TCPListener, d *Dialer, log *slog.Logger) error {
+// maxHeader bounds the header of a request and of an answer.
+const maxHeader = 64 << 10
+
+// HTTP is a proxy for those who connect to l and know the password, until ctx is done. It knows CONNECT, and passes on
+// requests for http URLs.
+func HTTP(ctx context.Context, l *net.TCPListener, d *Dialer, password Password, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var tunnels sync.WaitGroup
-	defer tunnels.Wait()
+	var handles sync.WaitGroup // the server does not wait for those that have taken its conn
+	defer handles.Wait()
 	defer cancel()
 	t := &http.Transport{
 		DialContext:        func(ctx context.Context, _, addr string) (net.Conn, error) { return d.dialAddr(ctx, addr) },
-		DisableCompression: true, MaxIdleConns: 64, IdleConnTimeout: 30 * time.Second,
+		DisableCompression: true, MaxIdleConns: 64, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: maxHeader,
 	}
 	defer t.CloseIdleConnections()
 	pass := &httputil.ReverseProxy{
@@ -31,13 +37,16 @@ func HTTP(ctx context.Context, l *net.TCPListener, d *Dialer, log *slog.Logger) 
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { fail(w, err) },
 	}
 	s := &http.Server{
-		ReadHeaderTimeout: forward.Patience, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: pass.ErrorLog,
+		ReadHeaderTimeout: forward.Patience, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeader, ErrorLog: pass.ErrorLog,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handles.Add(1)
+			defer handles.Done()
 			switch {
+			case !password.sent(r):
+				w.Header().Set("Proxy-Authenticate", `Basic realm="meshvpn"`)
+				http.Error(w, "meshvpn: this proxy asks for the password that it was given with --password-file", http.StatusProxyAuthRequired)
 			case r.Method == http.MethodConnect:
-				tunnels.Add(1)
-				defer tunnels.Done()
 				if err := tunnel(ctx, w, r, d); err != nil && !errors.Is(err, net.ErrClosed) {
 					log.Debug("http connect", "err", err)
 				}
@@ -49,7 +58,7 @@ func HTTP(ctx context.Context, l *net.TCPListener, d *Dialer, log *slog.Logger) 
 		}),
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(forward.Limit(l, forward.MaxConns)) }() // ends with Shutdown
+	go func() { served <- s.Serve(forward.Limit(l, forward.MaxConns, log)) }() // ends with Shutdown
 	select {
 	case err := <-served:
 		return err
@@ -108,5 +117,9 @@ func fail(w http.ResponseWriter, err error) {
 	status := map[failure]int{
 		unreachable: http.StatusBadGateway, forbidden: http.StatusForbidden, refused: http.StatusBadGateway, timeout: http.StatusGatewayTimeout,
 	}
-	http.Error(w, "meshvpn: "+err.Error(), status[failureOf(err)])
+	text := "meshvpn: " + program.Printable(err.Error())
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		text += "\nThe peer has ended the conn without an answer: does the server run that it publishes?"
+	}
+	http.Error(w, text, status[failureOf(err)])
 }

@@ -15,17 +15,21 @@ import (
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 )
 
-// SOCKS serves SOCKS5 to those who connect to l, until ctx is done. It knows CONNECT, and asks for no password.
-func SOCKS(ctx context.Context, l net.Listener, d *Dialer, log *slog.Logger) error {
-	return forward.Serve(ctx, l, forward.MaxConns, func(ctx context.Context, c net.Conn) {
+// SOCKS serves SOCKS5 to those who connect to l and know the password (RFC 1929), until ctx is done. It knows CONNECT.
+func SOCKS(ctx context.Context, l net.Listener, d *Dialer, password Password, log *slog.Logger) error {
+	return forward.Serve(ctx, l, forward.MaxConns, log, func(ctx context.Context, c net.Conn) {
 		stop := context.AfterFunc(ctx, func() { c.Close() })
 		defer stop()
-		s := socks5.NewServer(
+		options := []socks5.Option{
 			socks5.WithResolver(noResolver{}),
 			socks5.WithConnectHandle(func(_ context.Context, _ io.Writer, r *socks5.Request) error { return connect(ctx, c, r, d) }),
 			socks5.WithBindHandle(noCommand),
 			socks5.WithAssociateHandle(noCommand),
-		)
+		}
+		if password != "" {
+			options = append(options, socks5.WithCredential(password))
+		}
+		s := socks5.NewServer(options...)
 		_ = c.SetDeadline(time.Now().Add(forward.Patience)) // it fails for what is closed, as Read will
 		if err := s.ServeConn(c); err != nil && !errors.Is(err, net.ErrClosed) {
 			log.Debug("socks", "err", err)
@@ -50,8 +54,8 @@ var nowhere = &net.TCPAddr{IP: net.IPv4zero}
 // connect dials what the request names, answers, and carries bytes.
 func connect(ctx context.Context, c net.Conn, r *socks5.Request, d *Dialer) error {
 	_ = c.SetDeadline(time.Time{})
-	host := r.DestAddr.FQDN
-	if host == "" {
+	host := r.DestAddr.FQDN // which may be empty
+	if r.DestAddr.AddrType != statute.ATYPDomain {
 		host = r.DestAddr.IP.String()
 	}
 	far, err := d.Dial(ctx, host, uint16(r.DestAddr.Port))

@@ -52,7 +52,7 @@ func runPart(ctx context.Context, a *program.App, s *settings, kind string, p pa
 }
 
 func runHere(ctx context.Context, a *program.App, s *settings, state *program.State, p part, show func(notice) error) error {
-	h := &host{log: a.Log}
+	h := &host{log: a.Log, settings: s}
 	n, err := node.Open(ctx, &s.Node, state, a.Log, h.use)
 	if err != nil {
 		return err

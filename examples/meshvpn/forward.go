@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 
@@ -41,11 +40,10 @@ func localCommand(a *program.App, s *settings) *cobra.Command {
 			if err != nil {
 				return &program.Error{Status: program.Usage, Err: err}
 			}
-			p.Listen, p.Addr = args[0], addr+":"+service
+			p.Listen, p.Addr, p.Relays = args[0], addr+":"+service, s.Relays
 			return runPart(c.Context(), a, s, "local", p, showText(a.Out))
 		},
 	}
-	p.addFlags(c)
 	return a.WithSettings(c)
 }
 
@@ -55,13 +53,14 @@ func (p *localPart) run(ctx context.Context, h *host, ready func(notice)) error 
 		return program.Listening("forward", err)
 	}
 	ready(notice{Text: fmt.Sprintf("%s leads to %s", l.Addr(), p.Addr)})
-	return forward.Local(ctx, l, p.dial(h), p.Addr, h.log)
+	return forward.Local(ctx, l, p.dialer(h).Dial, p.Addr, h.log)
 }
 
 // A remotePart is a port of a peer's machine that leads here.
 type remotePart struct {
 	Peer, Target string
 	Port         uint16
+	dialling
 }
 
 func remoteCommand(a *program.App, s *settings) *cobra.Command {
@@ -78,7 +77,7 @@ func remoteCommand(a *program.App, s *settings) *cobra.Command {
 			if err != nil {
 				return &program.Error{Status: program.Usage, Err: err}
 			}
-			return runPart(c.Context(), a, s, "remote", &remotePart{args[0], target, uint16(port)}, showText(a.Out))
+			return runPart(c.Context(), a, s, "remote", &remotePart{args[0], target, uint16(port), dialling{s.Relays}}, showText(a.Out))
 		},
 	})
 }
@@ -88,7 +87,7 @@ func (p *remotePart) run(ctx context.Context, h *host, ready func(notice)) error
 	if err != nil {
 		return err
 	}
-	return forward.Remote(ctx, h.node.Node, &h.gate, peer, p.Port, p.Target, h.log, func(addr string) {
+	return forward.Remote(ctx, p.dialer(h), &h.gate, peer, p.Port, p.Target, h.log, func(addr string) {
 		ready(notice{Text: fmt.Sprintf("%s of %s leads to %s", addr, p.Peer, p.Target)})
 	})
 }
@@ -97,6 +96,7 @@ func (p *remotePart) run(ctx context.Context, h *host, ready func(notice)) error
 type acceptPart struct {
 	Ports []forward.PortRange
 	access
+	dialling
 }
 
 func acceptCommand(a *program.App, s *settings) *cobra.Command {
@@ -118,6 +118,7 @@ func acceptCommand(a *program.App, s *settings) *cobra.Command {
 				}
 				p.Ports = append(p.Ports, r)
 			}
+			p.Relays = s.Relays
 			return runPart(c.Context(), a, s, "accept", p, showText(a.Out))
 		},
 	}
@@ -132,6 +133,5 @@ func (p *acceptPart) run(ctx context.Context, h *host, ready func(notice)) error
 		return err
 	}
 	ready(notice{Text: "Those who are allowed may have ports here: meshvpn forward remote " + h.node.ID().String() + " PORT LOCAL"})
-	dial := func(ctx context.Context, addr string) (net.Conn, error) { return h.node.Dial(ctx, addr) }
-	return forward.Accept(ctx, l, p.Ports, dial, h.log)
+	return forward.Accept(ctx, l, p.Ports, p.dialer(h).Dial, h.log)
 }

@@ -17,11 +17,13 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // A joinPart uses an invitation.
 type joinPart struct {
 	Invitation, As string
+	dialling
 }
 
 func joinCommand(a *program.App, s *settings) *cobra.Command {
@@ -39,7 +41,7 @@ func joinCommand(a *program.App, s *settings) *cobra.Command {
 			if err != nil {
 				return &program.Error{Status: program.Usage, Err: err}
 			}
-			p.Invitation = text
+			p.Invitation, p.Relays = text, s.Relays
 			return join(c.Context(), a, s, i, p)
 		},
 	}
@@ -91,7 +93,7 @@ func readInvitation(ctx context.Context, in io.Reader) (text string, i *invite.I
 	var r result
 	select {
 	case <-ctx.Done():
-		return "", nil, ctx.Err()
+		return "", nil, errors.New("no invitation was given")
 	case r = <-read:
 	}
 	if now := time.Now(); r.err == nil && !now.Before(r.i.Ends) {
@@ -120,9 +122,11 @@ func joinHere(ctx context.Context, a *program.App, s *settings, state *program.S
 	}()
 	with := s.Node
 	for _, addr := range i.Addrs {
-		with.Bootstrap = append(with.Bootstrap, addr.String())
+		if _, of, _, err := transport.SplitPeer(addr); err == nil && (of != i.Peer || !s.Relays.Only) {
+			with.Bootstrap = append(with.Bootstrap, addr.String())
+		}
 	}
-	h := &host{log: a.Log}
+	h := &host{log: a.Log, settings: s}
 	if h.node, err = node.Open(ctx, &with, state, a.Log, h.use); err != nil {
 		return err
 	}
@@ -146,9 +150,9 @@ func (p *joinPart) run(ctx context.Context, h *host, ready func(notice)) error {
 	}
 	dialling, cancel := context.WithTimeout(ctx, forward.DialPatience)
 	defer cancel()
-	conn, err := h.node.Dial(dialling, i.Peer.String()+":"+invite.Service)
+	conn, err := p.dialer(h).Dial(dialling, i.Peer.String()+":"+invite.Service)
 	if err != nil {
-		return fmt.Errorf("the inviter is not reached: %w\nThe invitation is still good: try again when a meshvpn runs there", err)
+		return fmt.Errorf("the inviter is not reached: %w\nThe invitation was not used: try again when a meshvpn runs there", err)
 	}
 	defer conn.Close()
 	mine, err := invite.Introduce(dialling, conn, i.Secret)

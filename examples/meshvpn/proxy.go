@@ -17,17 +17,13 @@ import (
 	"github.com/splitmesh/splitmesh/mesh"
 )
 
-// dialling is how peers are dialled, as flags give it.
-type dialling struct {
-	RelaysOnly bool `json:"relays_only,omitempty"`
-}
+// dialling is how a part dials peers: as the settings of its command say, and over relays only if those of the node do.
+type dialling struct{ Relays relaySettings }
 
-func (d *dialling) addFlags(c *cobra.Command) {
-	c.Flags().BoolVar(&d.RelaysOnly, "relays-only", false, "take no direct path, so that the peer does not learn this machine's address; it needs two relays")
-}
-
-func (d *dialling) dial(h *host) forward.Dial {
-	return (&mesh.Dialer{Node: h.node.Node, RelayedOnly: d.RelaysOnly}).Dial
+func (d *dialling) dialer(h *host) *mesh.Dialer {
+	r := d.Relays
+	r.Only = r.Only || h.settings.Relays.Only
+	return r.dialer(h.node.Node)
 }
 
 // A proxyPart is the proxies.
@@ -56,7 +52,7 @@ func proxyCommand(a *program.App, s *settings) *cobra.Command {
 			case len(secret) > 255, passwordFile != "" && len(secret) < minPassword:
 				return &program.Error{Status: program.Usage, Err: fmt.Errorf("--password-file: a password has %d to 255 bytes: make one with openssl rand -hex 16", minPassword)}
 			}
-			p.Password = proxy.Password(secret)
+			p.Password, p.Relays = proxy.Password(secret), s.Relays
 			return runPart(c.Context(), a, s, "proxy", p, showText(a.Out))
 		},
 	}
@@ -64,7 +60,6 @@ func proxyCommand(a *program.App, s *settings) *cobra.Command {
 	c.Flags().StringVar(&p.HTTP, "http", "127.0.0.1:8118", "where the HTTP proxy listens; empty: nowhere")
 	c.Flags().StringVar(&p.Exit, "exit", "", "the peer, by petname or ID, that dials hosts outside the mesh")
 	c.Flags().StringVar(&passwordFile, "password-file", "", "file with the password that both proxies ask for, with any user name; none: they ask for none")
-	p.addFlags(c)
 	return a.WithSettings(c)
 }
 
@@ -72,7 +67,7 @@ func proxyCommand(a *program.App, s *settings) *cobra.Command {
 const minPassword = 12
 
 func (p *proxyPart) run(ctx context.Context, h *host, ready func(notice)) error {
-	d := &proxy.Dialer{Mesh: p.dial(h)}
+	d := &proxy.Dialer{Mesh: p.dialer(h).Dial}
 	if p.Exit != "" {
 		id, err := forward.Peer(h.node.Hosts, p.Exit)
 		if err != nil {
@@ -153,6 +148,9 @@ func (p *exitPart) run(ctx context.Context, h *host, ready func(notice)) error {
 	l, err := p.listen(h, proxy.ExitService)
 	if err != nil {
 		return err
+	}
+	if p.AllowAll {
+		h.log.Warn("this exit is for everybody, and to the rest of the world all of them are this machine")
 	}
 	ready(notice{Text: "This node is an exit: meshvpn proxy --exit " + h.node.ID().String()})
 	return (&proxy.Exit{Nets: p.Nets, Log: h.log}).Serve(ctx, l)

@@ -9,6 +9,8 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/acl"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/tun"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // settings are all that can be set.
@@ -29,8 +31,17 @@ type tunSettings struct {
 }
 
 type relaySettings struct {
-	Only  bool `name:"only" help:"never take a direct path, so that peers don't learn this node's address"`
+	Only  bool `name:"only" help:"dial no peer directly, so that it doesn't learn this node's address; the nodes of the DHT still are"`
 	Paths int  `name:"paths" help:"over how many relays to send at once where there is no direct path; 0 is 3"`
+}
+
+// dialer dials peers so. Who wants one relay is not to wait for a second.
+func (s relaySettings) dialer(n *mesh.Node) *mesh.Dialer {
+	d := &mesh.Dialer{Node: n, RelayedOnly: s.Only, Paths: s.Paths}
+	if s.Paths == 1 {
+		d.Split = splitter.Policy{MinPaths: 1}
+	}
+	return d
 }
 
 // A dnsMode says how names are answered for.

@@ -39,7 +39,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h := &host{log: a.Log}
+	h := &host{log: a.Log, settings: s}
 	n, err := node.Open(ctx, &s.Node, state, a.Log, func(n *mesh.Node) {
 		s.adjust(n)
 		h.use(n)

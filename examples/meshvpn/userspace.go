@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/multiformats/go-multiaddr"
@@ -47,11 +48,12 @@ var parts = map[string]func() part{
 
 // A host is a node that runs parts.
 type host struct {
-	node    *node.Node
-	gate    forward.Gate
-	book    *book
-	inviter *invite.Inviter
-	log     *slog.Logger
+	node     *node.Node
+	gate     forward.Gate
+	book     *book
+	inviter  *invite.Inviter
+	log      *slog.Logger
+	settings *settings
 
 	mu     sync.Mutex             // guards joined
 	joined map[string]chan string // by the ID of the invitation; one that was revoked is closed
@@ -62,6 +64,26 @@ func (h *host) use(n *mesh.Node) {
 	n.Authorize = h.gate.Authorize
 	h.book = &book{hosts: n.Names.(*file.Hosts)}
 	n.Names = h.book
+	if !h.settings.Relays.Only {
+		return
+	}
+	n.Bootstrap = h.withoutPeers(n.Bootstrap)
+	if h.settings.Node.DHT {
+		h.log.Warn("over relays only: but the DHT's nodes are asked directly, and a peer may be one of them; with relays in node.bootstrap --node.dht=false avoids that")
+	}
+}
+
+// withoutPeers leaves out, of addresses that are tried as those of relays, what the hosts file says of peers: who has a
+// petname there is no relay, unless the settings name its address.
+func (h *host) withoutPeers(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	peers := make(map[identity.ID]bool)
+	for _, p := range h.book.now().Peers() {
+		peers[p.ID] = len(p.Names) > 0
+	}
+	return slices.DeleteFunc(addrs, func(a multiaddr.Multiaddr) bool {
+		_, id, _, err := transport.SplitPeer(a)
+		return err != nil || peers[id] && !slices.Contains(h.settings.Node.Bootstrap, a.String())
+	})
 }
 
 // A book is the hosts file, and ways to those who were joined since the node began.

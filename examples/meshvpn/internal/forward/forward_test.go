@@ -273,7 +273,7 @@ func TestRemote(t *testing.T) {
 	ctx, end := context.WithCancel(within(t))
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- forward.Remote(ctx, mine, &h, peer.ID(), port, target, quiet, func(addr string) { ready <- addr })
+		ended <- forward.Remote(ctx, &mesh.Dialer{Node: mine}, &h, peer.ID(), port, target, quiet, func(addr string) { ready <- addr })
 	}()
 	var addr string
 	select {
@@ -305,10 +305,10 @@ func TestRemote(t *testing.T) {
 		}
 	}
 	none := func(string) { t.Error("a port that may not be had") }
-	if err := forward.Remote(within(t), mine, &h, peer.ID(), port+1, target, quiet, none); err == nil || !strings.Contains(err.Error(), "not among those") {
+	if err := forward.Remote(within(t), &mesh.Dialer{Node: mine}, &h, peer.ID(), port+1, target, quiet, none); err == nil || !strings.Contains(err.Error(), "not among those") {
 		t.Error("another port:", err)
 	}
-	if err := forward.Remote(within(t), stranger, new(forward.Gate), peer.ID(), port, target, quiet, none); !errors.Is(err, mesh.ErrRefused) {
+	if err := forward.Remote(within(t), &mesh.Dialer{Node: stranger}, new(forward.Gate), peer.ID(), port, target, quiet, none); !errors.Is(err, mesh.ErrRefused) {
 		t.Error("a stranger:", err)
 	}
 }

@@ -105,18 +105,18 @@ func (w *wish) listen(ctx context.Context, ports []PortRange) (net.Listener, err
 
 // Remote asks peer for a port of its machine, and takes the conns that come there to target, until ctx is done or the
 // peer ends it. ready is told where the peer listens.
-func Remote(ctx context.Context, n *mesh.Node, g *Gate, peer identity.ID, port uint16, target string, log *slog.Logger, ready func(addr string)) error {
+func Remote(ctx context.Context, d *mesh.Dialer, g *Gate, peer identity.ID, port uint16, target string, log *slog.Logger, ready func(addr string)) error {
 	var chance [8]byte
 	rand.Read(chance[:])
 	w := wish{port, backPrefix + hex.EncodeToString(chance[:])}
-	l, err := g.Listen(n, w.Service, &Access{Peers: map[identity.ID]bool{peer: true}})
+	l, err := g.Listen(d.Node, w.Service, &Access{Peers: map[identity.ID]bool{peer: true}})
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	c, err := dialWithin(ctx, n.Dial, peer.String()+":"+RemoteService)
+	c, err := dialWithin(ctx, d.Dial, peer.String()+":"+RemoteService)
 	if err != nil {
-		return fmt.Errorf("%w\nThe peer must let this node have a port: meshvpn forward accept --allow %s --ports %d", err, n.ID(), port)
+		return fmt.Errorf("%w\nThe peer must let this node have a port: meshvpn forward accept --allow %s --ports %d", err, d.Node.ID(), port)
 	}
 	defer c.Close()
 	asking, cancel := context.WithTimeout(ctx, Patience)

@@ -98,7 +98,11 @@ func printInvitation(out, errs io.Writer, n notice, qr bool) error {
 		if need := utf8.RuneCountInString(line); need > width(out) { // broken lines can't be read
 			n.Text += fmt.Sprintf("\nThis terminal is too narrow for its QR code: %d columns are needed.", need)
 		} else {
-			_, err := b.WriteTo(out)
+			code := b.String()
+			if isTerminal(out) { // white on black whatever its colours are: not all readers take a code that is inverted
+				code = "\x1b[97;40m" + strings.ReplaceAll(strings.TrimSuffix(code, "\n"), "\n", "\x1b[0m\n\x1b[97;40m") + "\x1b[0m\n"
+			}
+			_, err := io.WriteString(out, code)
 			failed = append(failed, err)
 		}
 	}

@@ -21,6 +21,8 @@ import (
 // ErrOutside is for a host that is no peer, when there is no exit.
 var ErrOutside = errors.New("the host's name does not end in .mesh, and no peer is set as exit (--exit PEER)")
 
+const suffix = ".mesh"
+
 // A Dialer reaches hosts as the proxies name them.
 type Dialer struct {
 	// Mesh opens "peer:service".
@@ -36,9 +38,12 @@ func (d *Dialer) Dial(ctx context.Context, host string, port uint16) (net.Conn, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, forward.DialPatience)
 	defer cancel()
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	if peer, ok := strings.CutSuffix(name, ".mesh"); ok {
-		addr, err := forward.PeerAddr(peer)
+	name := strings.TrimSuffix(host, ".")
+	if cut := len(name) - len(suffix); cut >= 0 && strings.EqualFold(name[cut:], suffix) {
+		addr, err := forward.PeerAddr(name[:cut]) // an ID as libp2p spells it has capitals
+		if err != nil {
+			addr, err = forward.PeerAddr(strings.ToLower(name[:cut]))
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ func TestPassword(t *testing.T) {
 		ok   bool
 	}{{"anyone:correct%20horse@", true}, {":correct%20horse@", true}, {"anyone:wrong@", false}, {"anyone:@", false}, {"anyone@", false}, {"", false}} {
 		status, body, err := get(t, "http://"+tt.user+http, "http://ann.mesh/")
-		if want := map[bool]int{true: 200, false: 407}[tt.ok]; err != nil || status != want || strings.Contains(body, "horse") {
+		if want := map[bool]int{true: 200, false: 407}[tt.ok]; err != nil || status != want || tt.ok && body != "GET ann.mesh / " {
 			t.Errorf("http %q: %d %q, %v", tt.user, status, body, err)
 		}
 		if tt.user == ":correct%20horse@" {
@@ -35,6 +35,30 @@ func TestPassword(t *testing.T) {
 	}
 	if status := tunnel(t, http, "ann.mesh", 80); status != 407 {
 		t.Error("connect:", status)
+	}
+}
+
+// TestWhichHost: of two that a request names the URL's counts, for us and for the peer; and there is one length only.
+func TestWhichHost(t *testing.T) {
+	w := newWorld(t)
+	for name, tt := range map[string]struct{ send, want string }{
+		"other host":        {"GET http://ann.mesh/a HTTP/1.1\r\nHost: bob.mesh\r\nConnection: close\r\n\r\n", "GET ann.mesh /a "},
+		"credentials":       {"GET http://bob.mesh@ann.mesh/a HTTP/1.1\r\nHost: bob.mesh\r\nConnection: close\r\n\r\n", "GET ann.mesh /a "},
+		"two lengths":       {"POST http://ann.mesh/a HTTP/1.1\r\nHost: ann.mesh\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nGET ", "400 Bad Request"},
+		"length and chunks": {"POST http://ann.mesh/a HTTP/1.1\r\nHost: ann.mesh\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\nGET http://ann.mesh/b HTTP/1.1\r\n", "POST ann.mesh /a "},
+		"other coding":      {"POST http://ann.mesh/a HTTP/1.1\r\nHost: ann.mesh\r\nTransfer-Encoding: xchunked\r\n\r\n", "501 Not Implemented"},
+		"space":             {"GET http://ann.mesh/a HTTP/1.1\r\nHost : ann.mesh\r\n\r\n", "400 Bad Request"},
+	} {
+		c, err := net.Dial("tcp", w.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprint(c, tt.send)
+		b, err := io.ReadAll(c)
+		if c.Close(); !strings.Contains(string(b), tt.want) || strings.Count(string(b), "HTTP/1.1 ") != 1 {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func newWorld(t *testing.T, nets ...netip.Prefix) *world {
 	me := &mesh.Node{Bootstrap: w.peer.Addrs(), Names: names{"ann": w.peer.ID()}}
 	t.Cleanup(func() { me.Close() })
 	web := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(rw, "%s %s %s %s", r.Method, r.Host, r.URL, r.Header.Get("X-Forwarded-For"))
+		fmt.Fprintf(rw, "%s %s %s %s%s", r.Method, r.Host, r.URL, r.Header.Get("X-Forwarded-For"), r.Header.Get("Proxy-Authorization"))
 	}))
 	t.Cleanup(web.Close)
 	for service, who := range map[string]*forward.Access{"tcp/80": {All: true}, "tcp/81": {}} {
@@ -145,7 +145,7 @@ func get(t *testing.T, through, target string) (int, string, error) {
 func TestGet(t *testing.T) {
 	w := newWorld(t)
 	for _, through := range []string{"socks5h://" + w.socks, "http://" + w.http} {
-		for _, host := range []string{"ann.mesh", "ANN.mesh", "ann.mesh.", w.peer.ID().String() + ".mesh"} {
+		for _, host := range []string{"ann.mesh", "ANN.mesh", "ann.mesh.", w.peer.ID().String() + ".mesh", w.peer.ID().PeerID() + ".mesh"} {
 			status, body, err := get(t, through, "http://"+host+"/a?b=c")
 			if err != nil || status != 200 || body != "GET "+host+" /a?b=c " {
 				t.Error(through, host, status, body, err)

@@ -63,6 +63,8 @@ func runHere(ctx context.Context, a *program.App, s *settings, state *program.St
 		cancel()
 		return errors.Join(err, n.Close())
 	}
+	h.packets = &packets{node: n.Node, path: state.Path("addresses"), relays: s.Relays, log: a.Log}
+	endPackets := h.packets.begin(ctx)
 	mux := http.NewServeMux()
 	h.handle(mux)
 	doctor.Handle(mux, n, &s.Node, state.Dir)
@@ -77,6 +79,7 @@ func runHere(ctx context.Context, a *program.App, s *settings, state *program.St
 		err = errors.Join(err, socket.Close())
 	}
 	cancel()
+	endPackets()
 	return errors.Join(err, end(), n.Close())
 }
 

@@ -29,6 +29,7 @@ func localCommand(a *program.App, s *settings) *cobra.Command {
 	p := new(localPart)
 	c := &cobra.Command{
 		Use: "local [HOST:]PORT PEER:PORT", Short: "Have a port here lead to what a peer publishes (like ssh -L)", Args: cobra.ExactArgs(2),
+		Long:    "It is for this machine's users only. A port that the peer does not publish is tried at its address, if it is up.",
 		Example: "  meshvpn forward local 5432 ann:db\n  psql -h 127.0.0.1",
 		RunE: func(c *cobra.Command, args []string) error {
 			peer, port, _ := strings.Cut(args[1], ":")
@@ -53,7 +54,7 @@ func (p *localPart) run(ctx context.Context, h *host, ready func(notice)) error 
 		return program.Listening("forward", err)
 	}
 	ready(notice{Text: fmt.Sprintf("%s leads to %s", l.Addr(), p.Addr)})
-	return forward.Local(ctx, l, p.dialer(h).Dial, p.Addr, h.log)
+	return forward.Local(ctx, l, h.dial(&p.dialling), p.Addr, h.log)
 }
 
 // A remotePart is a port of a peer's machine that leads here.

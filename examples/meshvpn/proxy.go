@@ -38,9 +38,10 @@ func proxyCommand(a *program.App, s *settings) *cobra.Command {
 	var passwordFile string
 	c := &cobra.Command{
 		Use: "proxy", Short: "Reach what peers publish, by a SOCKS5 and an HTTP proxy on this machine",
-		Long: "The host NAME.mesh or ID.mesh with port 80 is the peer's service tcp/80. Other hosts are refused, unless a peer dials\n" +
-			"them (see meshvpn exit). Without --password-file every user of this machine can use the proxies. A browser that does lets\n" +
-			"the pages that it shows send requests to what peers publish for you.",
+		Long: "The host NAME.mesh or ID.mesh with port 80 is the peer's service tcp/80, or port 80 of its address if it does not publish\n" +
+			"that, is up and has a rule that allows it. Other hosts are refused, unless a peer dials them (see meshvpn exit). Without\n" +
+			"--password-file every user of this machine can use the proxies. A browser that does lets the pages that it shows send\n" +
+			"requests to what peers publish for you.",
 		Example: `  meshvpn proxy
   curl --proxy socks5h://127.0.0.1:1080 http://ann.mesh/
   curl --proxy http://127.0.0.1:8118 http://ann.mesh/`,
@@ -67,7 +68,7 @@ func proxyCommand(a *program.App, s *settings) *cobra.Command {
 const minPassword = 12
 
 func (p *proxyPart) run(ctx context.Context, h *host, ready func(notice)) error {
-	d := &proxy.Dialer{Mesh: p.dialer(h).Dial}
+	d := &proxy.Dialer{Mesh: h.dial(&p.dialling)}
 	if p.Exit != "" {
 		id, err := forward.Peer(h.node.Hosts, p.Exit)
 		if err != nil {

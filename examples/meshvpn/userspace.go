@@ -54,6 +54,7 @@ type host struct {
 	inviter  *invite.Inviter
 	log      *slog.Logger
 	settings *settings
+	packets  *packets // nil: there is a network device, or there are none
 
 	mu     sync.Mutex             // guards joined
 	joined map[string]chan string // by the ID of the invitation; one that was revoked is closed

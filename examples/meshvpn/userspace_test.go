@@ -111,7 +111,12 @@ type running struct {
 // run starts meshvpn, and has it end well with the test.
 func run(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: command(t, args...)}
+	return begin(t, command(t, args...))
+}
+
+func begin(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{cmd: cmd}
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

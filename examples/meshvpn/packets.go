@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/engine"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/netstack"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
+)
+
+// packets reach the ports of peers that are up, without a network device here: by a TCP of our own over the virtual
+// network's packets. They begin when the first is needed.
+type packets struct {
+	node   *mesh.Node
+	path   string // of the address book
+	relays relaySettings
+	log    *slog.Logger
+
+	mu      sync.Mutex // guards all below
+	ctx     context.Context
+	running sync.WaitGroup
+	book    *overlay.Book
+	stack   *netstack.Stack // nil: not begun, or ended
+}
+
+// begin has packets be possible until ctx is done. end waits for that.
+func (p *packets) begin(ctx context.Context) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ctx = ctx
+	return p.running.Wait
+}
+
+// start returns the stack, and begins it first if it is not there. What comes in is denied: there are no rules.
+func (p *packets) start() (*netstack.Stack, *overlay.Book, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.stack != nil:
+		return p.stack, p.book, nil
+	case p.ctx == nil || p.ctx.Err() != nil:
+		return nil, nil, net.ErrClosed
+	}
+	book, err := overlay.Open(p.path, p.node.ID(), false) // each has an IPv6 address of its own
+	if err != nil {
+		return nil, nil, err
+	}
+	_, own := book.Addrs(p.node.ID())
+	stack, device, err := netstack.Device(netstack.Config{Addrs: []netip.Addr{own}})
+	if err != nil {
+		return nil, nil, err
+	}
+	e := engine.New(engine.Config{Node: p.node, Device: device, Book: book, Dialer: *p.relays.dialer(p.node), Logger: p.log})
+	p.book, p.stack = book, stack
+	p.running.Go(func() { // ends with ctx
+		err := e.Run(p.ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.stack = nil; err != nil {
+			p.log.Warn("packets have ended", "err", err)
+		}
+	})
+	return stack, book, nil
+}
+
+// dial connects to a TCP port at a peer's address.
+func (p *packets) dial(ctx context.Context, peer identity.ID, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, forward.Patience) // a packet that no rule allows is not answered
+	defer cancel()
+	probe := engine.New(engine.Config{Node: p.node, Dialer: *p.relays.dialer(p.node)})
+	if err := probe.Ping(ctx, peer, 1, func(engine.Pong) error { return nil }); err != nil { // it is not up, or hears nothing of ours
+		return nil, err
+	}
+	stack, book, err := p.start()
+	if err != nil {
+		return nil, err
+	}
+	if err := book.Pin(peer); err != nil {
+		return nil, err
+	}
+	_, at := book.Addrs(peer)
+	return stack.DialTCP(ctx, netip.AddrPortFrom(at, port))
+}
+
+// dial is how a part reaches a peer's services. A port that the peer does not publish is tried at its address: if it is
+// up, its rules decide.
+func (h *host) dial(d *dialling) forward.Dial {
+	overMesh := d.dialer(h)
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := overMesh.Dial(ctx, addr)
+		if h.packets == nil || !errors.Is(err, mesh.ErrNoService) || overMesh.RelayedOnly != h.packets.relays.Only {
+			return c, err
+		}
+		peer, port, ok := h.portOf(ctx, addr)
+		if !ok {
+			return nil, err
+		}
+		c, failed := h.packets.dial(ctx, peer, port)
+		if failed != nil {
+			return nil, fmt.Errorf("%w; nor is it reached at the peer's address: %w", err, failed)
+		}
+		return c, nil
+	}
+}
+
+// portOf is the peer and the port of "peer:tcp/80".
+func (h *host) portOf(ctx context.Context, addr string) (peer identity.ID, port uint16, ok bool) {
+	text, service, _ := strings.Cut(addr, ":")
+	digits, tcp := strings.CutPrefix(service, "tcp/")
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if !tcp || err != nil {
+		return identity.ID{}, 0, false
+	}
+	if name, named := strings.CutSuffix(text, ".mesh"); named {
+		peer, err = h.book.Resolve(ctx, name)
+	} else {
+		peer, err = identity.ParseID(text)
+	}
+	return peer, uint16(n), err == nil
+}

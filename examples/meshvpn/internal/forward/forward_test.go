@@ -253,6 +253,88 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// A handed listener accepts what it is handed, which comes from a peer.
+type handed struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+type from struct {
+	net.Conn
+	peer identity.ID
+}
+
+func (f from) RemoteAddr() net.Addr { return mesh.Addr{ID: f.peer} }
+
+func (h *handed) Accept() (net.Conn, error) {
+	if c, ok := <-h.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// TestShares: one peer does not have all conns, and has again what it gave up.
+func TestShares(t *testing.T) {
+	l := &handed{tcp(t), make(chan net.Conn)}
+	served := make(chan net.Conn, 8)
+	ended := make(chan error)
+	go func() {
+		ended <- forward.Serve(context.Background(), l, 4, quiet, func(_ context.Context, c net.Conn) {
+			served <- c
+			_, _ = c.Read(make([]byte, 1))
+			c.Close()
+		})
+	}()
+	is := func(peer byte) (far net.Conn, ok bool) {
+		near, far := net.Pipe()
+		l.conns <- from{near, identity.ID{peer}}
+		closed := make(chan struct{})
+		go func() { // ends when either end is closed
+			defer close(closed)
+			_, _ = far.Read(make([]byte, 1))
+		}()
+		select {
+		case <-served:
+			return far, true
+		case <-closed:
+			return far, false
+		}
+	}
+	var all []net.Conn
+	for i, want := range []bool{true, true, true, false, false} {
+		c, ok := is(1)
+		if ok != want {
+			t.Errorf("conn %d of one peer: %v", i, ok)
+		}
+		all = append(all, c)
+	}
+	other, ok := is(2)
+	if !ok {
+		t.Error("there is no room for another")
+	}
+	if _, ok := is(3); ok {
+		t.Error("one too many")
+	}
+	for _, c := range append(all, other) {
+		c.Close()
+	}
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for ctx := within(t); ; <-again.C {
+		c, ok := is(1)
+		if c.Close(); ok {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal("no place gets free")
+		}
+	}
+	close(l.conns)
+	if err := <-ended; err == nil {
+		t.Error("the listener has failed")
+	}
+}
+
 // TestRemote: a port there leads here, for who may, as long as it is wished.
 func TestRemote(t *testing.T) {
 	var g, h forward.Gate

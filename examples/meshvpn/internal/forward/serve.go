@@ -7,13 +7,16 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/splitmesh/splitmesh/identity"
 )
 
 // MaxConns is how many conns one listener has at once.
 const MaxConns = 1024
 
 // Serve hands each conn that l accepts to handle, which closes it, until ctx is done or l fails. Of over limit at once
-// the newest are closed. It closes l, and returns when the last handle has.
+// the newest are closed, and of a peer of the mesh already those over three quarters of it, so that there is room for the
+// others. It closes l, and returns when the last handle has.
 func Serve(ctx context.Context, l net.Listener, limit int, log *slog.Logger, handle func(context.Context, net.Conn)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var handles sync.WaitGroup
@@ -22,6 +25,7 @@ func Serve(ctx context.Context, l net.Listener, limit int, log *slog.Logger, han
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	free := make(chan struct{}, limit)
+	shares := shares{most: limit - limit/4, of: make(map[identity.ID]int)}
 	full := full{limit: limit, log: log}
 	for {
 		c, err := l.Accept()
@@ -35,16 +39,51 @@ func Serve(ctx context.Context, l net.Listener, limit int, log *slog.Logger, han
 			}
 			continue
 		}
+		peer := Caller(c)
+		if !shares.take(peer) {
+			reset(c)
+			full.tell(l.Addr())
+			continue
+		}
 		select {
 		case free <- struct{}{}:
 			handles.Go(func() {
-				defer func() { <-free }()
+				defer func() {
+					<-free
+					shares.release(peer)
+				}()
 				handle(ctx, c)
 			})
 		default:
+			shares.release(peer)
 			reset(c)
 			full.tell(l.Addr())
 		}
+	}
+}
+
+// shares counts the conns of peers. The zero ID is nobody in particular.
+type shares struct {
+	most int
+	mu   sync.Mutex // guards of
+	of   map[identity.ID]int
+}
+
+func (s *shares) take(id identity.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !id.IsZero() && s.of[id] == s.most {
+		return false
+	}
+	s.of[id]++
+	return true
+}
+
+func (s *shares) release(id identity.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[id]--; s.of[id] == 0 {
+		delete(s.of, id)
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/splitmesh/splitmesh/examples/internal/config"
-	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
 	"github.com/splitmesh/splitmesh/registry"
@@ -141,7 +140,7 @@ func (p *invitePart) run(ctx context.Context, h *host, ready func(notice)) error
 		Peer: h.node.ID(), Name: p.Name, NetworkKey: h.node.NetworkKey, Secret: invite.NewSecret(), Ends: time.Now().Add(p.Life).Truncate(time.Second),
 	}
 	var err error
-	if i.Addrs, err = whereabouts(ctx, h.node, config.Addrs(p.Addrs)); err != nil {
+	if i.Addrs, err = h.whereabouts(ctx, config.Addrs(p.Addrs)); err != nil {
 		return err
 	}
 	text, err := i.Text()
@@ -190,8 +189,10 @@ func (p *invitePart) run(ctx context.Context, h *host, ready func(notice)) error
 // reservePatience bounds the wait for a relay, where peers come by relays only.
 const reservePatience = 10 * time.Second
 
-// whereabouts are addresses of a node and of relays by which it is reached.
-func whereabouts(ctx context.Context, n *node.Node, extra []multiaddr.Multiaddr) ([]multiaddr.Multiaddr, error) {
+// whereabouts are addresses of the node, unless it is to be reached by relays only, and of relays by which it is reached.
+// Those of its other peers are nobody's business.
+func (h *host) whereabouts(ctx context.Context, extra []multiaddr.Multiaddr) ([]multiaddr.Multiaddr, error) {
+	n, relaysOnly := h.node, h.settings.Relays.Only
 	var out []multiaddr.Multiaddr
 	add := func(a multiaddr.Multiaddr) {
 		if len(out) < invite.MaxAddrs && !slices.ContainsFunc(out, a.Equal) {
@@ -204,7 +205,7 @@ func whereabouts(ctx context.Context, n *node.Node, extra []multiaddr.Multiaddr)
 		}
 		add(a)
 	}
-	if len(n.ListenAddrs) == 0 {
+	if len(n.ListenAddrs) == 0 || relaysOnly {
 		waiting, cancel := context.WithTimeout(ctx, reservePatience)
 		_ = n.WaitReserved(waiting, 1) // without one there may be other ways
 		cancel()
@@ -216,11 +217,11 @@ func whereabouts(ctx context.Context, n *node.Node, extra []multiaddr.Multiaddr)
 	for _, a := range r.Addrs {
 		if relay, _, ok, err := transport.SplitCircuit(a); err == nil && ok {
 			add(relay)
-		} else {
+		} else if !relaysOnly {
 			add(transport.WithPeer(a, n.ID()))
 		}
 	}
-	for _, a := range n.Bootstrap {
+	for _, a := range h.withoutPeers(slices.Clone(n.Bootstrap)) {
 		add(a)
 	}
 	if len(out) == 0 && n.Directory == nil {

@@ -12,12 +12,18 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
+	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // TestPrivateNetwork: its key travels with the invitation, by standard input only, and is not left when joining fails.
@@ -158,7 +164,8 @@ func TestRelaysOnly(t *testing.T) {
 	}
 	_, port, _ := net.SplitHostPort(free.Addr().String())
 	free.Close()
-	accepting := run(t, append(relays(t), "forward", "accept", "--allow-all", "--ports", port, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", server)...)
+	way := relays(t)
+	accepting := run(t, append(way, "forward", "accept", "--allow-all", "--ports", port, "--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", server)...)
 	accepting.line(t)
 	text, status := once(t, "", "invite", "--for", "bob", "--node.name", "ann", "--no-wait", "--state", server)
 	if status != 0 {
@@ -193,6 +200,40 @@ func TestRelaysOnly(t *testing.T) {
 	local.end(t)
 	proxying.end(t)
 	taken("local", proxying.errs.String())
+	// An invitation does not tell it, either.
+	serving.end(t)
+	accepting.end(t)
+	inviting := run(t, append(way, "invite", "--for", "carol", "--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--relays.only", "--state", server)...)
+	i, err := invite.Parse(inviting.line(t))
+	if err != nil || len(i.Addrs) == 0 || slices.ContainsFunc(i.Addrs, func(a multiaddr.Multiaddr) bool { _, of, _, _ := transport.SplitPeer(a); return of == i.Peer }) {
+		t.Error(i.Addrs, err)
+	}
+}
+
+// TestInvitationKeepsContacts: it names relays, and none of the other peers of who invites.
+func TestInvitationKeepsContacts(t *testing.T) {
+	state := dir(t)
+	var ids [2]identity.ID
+	for i := range ids {
+		k, err := identity.GenerateKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[i] = k.ID()
+	}
+	at := "/ip4/127.0.0.1/tcp/1/p2p/"
+	hosts := ids[0].String() + " dave\n" + at + ids[0].String() + "\n" + at + ids[1].String() + "\n"
+	if err := os.WriteFile(filepath.Join(state, "hosts"), []byte(hosts), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	inviting := run(t, "invite", "--for", "bob", "--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", state)
+	i, err := invite.Parse(inviting.line(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(i.Addrs); strings.Contains(text, ids[0].PeerID()) || !strings.Contains(text, ids[1].PeerID()) || len(i.Addrs) != 2 {
+		t.Error(text)
+	}
 }
 
 // TestAllAtOnce: of commands that start at the same time one has the node, and the others have it do what they want.

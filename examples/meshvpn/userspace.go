@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -69,6 +70,9 @@ func (h *host) use(n *mesh.Node) {
 		return
 	}
 	n.Bootstrap = h.withoutPeers(n.Bootstrap)
+	if len(n.ListenAddrs) > 0 {
+		h.log.Warn("over relays only: but node.listen is set, and the addresses of who listens are published")
+	}
 	if h.settings.Node.DHT {
 		h.log.Warn("over relays only: but the DHT's nodes are asked directly, and a peer may be one of them; with relays in node.bootstrap --node.dht=false avoids that")
 	}
@@ -174,8 +178,10 @@ func (h *host) handle(mux *http.ServeMux) {
 			return fmt.Errorf("this meshvpn knows no %q: is it of another version?", r.PathValue("kind"))
 		}
 		p := fresh()
-		if err := json.Unmarshal(body, p); err != nil {
-			return err
+		d := json.NewDecoder(bytes.NewReader(body))
+		d.DisallowUnknownFields() // one of another version could be a restriction
+		if err := d.Decode(p); err != nil {
+			return fmt.Errorf("the meshvpn that runs is of another version: %w", err)
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

@@ -192,6 +192,48 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestResetAcross: and so is a peer.
+func TestResetAcross(t *testing.T) {
+	var g, h forward.Gate
+	peer := node(t, &g)
+	mine := node(t, &h, peer)
+	l, err := g.Listen(peer, "tcp/80", &forward.Access{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := mine.Dial(within(t), peer.ID().String()+":tcp/80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	a := tcp(t)
+	left := dial(t, a.Addr().String())
+	x, err := a.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- forward.Pipe(context.Background(), x, far) }()
+	if _, err := left.Write([]byte("half of it")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(there, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	_ = left.SetLinger(0)
+	left.Close() // a reset
+	if _, err := there.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Error("the end that was not one:", err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("nothing was wrong")
+	}
+}
+
 // TestRemote: a port there leads here, for who may, as long as it is wished.
 func TestRemote(t *testing.T) {
 	var g, h forward.Gate

@@ -59,7 +59,7 @@ func (s *site) Listen(ctx context.Context, addr multiaddr.Multiaddr, admit trans
 	}
 	s.log.Info("listening", "what", "site", "addr", nl.Addr().String())
 	bound := append(transport.FromTCP(nl.Addr().(*net.TCPAddr).AddrPort()), suffix...)
-	l := &siteListener{bound: bound, visible: bound, strangers: newStrangers(maxStrangers)}
+	l := &siteListener{bound: bound, visible: bound}
 	if s.announce != nil {
 		l.visible = s.announce(bound)
 	}
@@ -71,7 +71,6 @@ func (s *site) Listen(ctx context.Context, addr multiaddr.Multiaddr, admit trans
 		return admit(opening)
 	}, s.pages)
 	l.server = newServer(l, s.log)
-	l.server.ConnState = l.strangers.note
 	l.server.Protocols.SetHTTP2(secure)
 	if secure {
 		l.server.TLSConfig = s.tls.Clone() // which the server adds its protocols to
@@ -87,6 +86,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), Protocols: new(http.Protocols),
+		ConnState: newStrangers(maxStrangers).note,
 	}
 	s.Protocols.SetHTTP1(true)
 	return s
@@ -96,7 +96,6 @@ type siteListener struct {
 	bound, visible multiaddr.Multiaddr
 	pages          http.Handler
 	server         *http.Server
-	strangers      *strangers
 	once           sync.Once
 	err            error
 
@@ -158,16 +157,23 @@ func (s *strangers) note(c net.Conn, state http.ConnState) {
 	switch {
 	case state == http.StateNew:
 		s.place[c] = s.order.PushBack(c)
-		if s.order.Len() > s.max {
-			cut(s.order.Front().Value.(net.Conn)) // it will be told as closed
+		if s.order.Len() > s.max { // it is out now, not when that is told: more may come before
+			longest := s.order.Front()
+			s.leave(longest)
+			cut(longest.Value.(net.Conn))
 		}
-	case at == nil:
+	case at == nil: // a member's, or cut
 	case state == http.StateHijacked || state == http.StateClosed:
-		s.order.Remove(at)
-		delete(s.place, c)
+		s.leave(at)
 	default:
 		s.order.MoveToBack(at)
 	}
+}
+
+// leave takes a connection out. mu is held.
+func (s *strangers) leave(at *list.Element) {
+	s.order.Remove(at)
+	delete(s.place, at.Value.(net.Conn))
 }
 
 // cut closes the socket: to close TLS may take a while.

@@ -115,10 +115,6 @@ func TestStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	sl := l.(*siteListener)
-	sl.strangers.mu.Lock()
-	sl.strangers.max = 2
-	sl.strangers.mu.Unlock()
 	member, err := s.Dial(within(t), l.Multiaddr(), []byte("opening"))
 	if err != nil {
 		t.Fatal(err)
@@ -155,19 +151,40 @@ func TestStrangers(t *testing.T) {
 	if err := get(first); err != nil {
 		t.Fatal(err)
 	}
-	second := dial()
-	if err := errors.Join(get(second), get(first)); err != nil { // which was heard of last
+	silent := dial()
+	if err := errors.Join(get(silent), get(first)); err != nil { // which was heard of last
 		t.Fatal(err)
 	}
-	third := dial()
-	if err := errors.Join(get(third), get(first)); err != nil {
-		t.Error("one that was heard of, and one that came:", err)
+	for range maxStrangers - 1 { // all at once, and say nothing
+		dial()
 	}
-	if _, err := second.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+	if _, err := silent.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Error("the one that was silent longest is still there:", err)
+	}
+	if err := errors.Join(get(first), get(dial())); err != nil {
+		t.Error("one that was heard of, and one that came:", err)
 	}
 	go there.Write([]byte("x"))
 	if _, err := io.ReadFull(member, make([]byte, 1)); err != nil {
 		t.Error("a member was cut:", err)
+	}
+}
+
+// A closed counts who was closed. It is a connection that nobody tells of: what a server does before it comes to that.
+type closed struct {
+	net.Conn
+	count *int
+}
+
+func (c *closed) Close() error { *c.count++; return nil }
+
+// TestStrangersAtOnce: of however many come before the first that was cut is told as closed, no more are left than may be.
+func TestStrangersAtOnce(t *testing.T) {
+	s, count := newStrangers(4), 0
+	for range 100 {
+		s.note(&closed{count: &count}, http.StateNew)
+	}
+	if count != 96 || s.order.Len() != 4 || len(s.place) != 4 {
+		t.Errorf("%d were cut, and %d are left", count, s.order.Len())
 	}
 }

@@ -24,16 +24,16 @@ func command(t *testing.T, env []string, name string, args ...string) string {
 	return string(out)
 }
 
-// TestFromScratch runs the image's program where there is nothing but it: no libraries, no /etc, no /tmp, as a user without
-// a name who can write to its state alone.
-func TestFromScratch(t *testing.T) {
+// scratch is a root directory with nothing but the image's program in it, and what makes commands that run it there: no
+// libraries, no /tmp, as a user without a name who can write to /state alone.
+func scratch(t *testing.T) (dir string, inside func(env []string, args ...string) *exec.Cmd) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root may change the root directory")
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
 	command(t, []string{"CONTEXT=" + dir}, "sh", "image.sh")
-	state := filepath.Join(dir, "state")
-	if err := os.Chown(state, nobody, nobody); err != nil {
+	if err := os.Chown(filepath.Join(dir, "state"), nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []string{dir, filepath.Dir(dir)} {
@@ -41,22 +41,57 @@ func TestFromScratch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	inside := func(args ...string) *exec.Cmd {
+	return dir, func(env []string, args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(within(t), "/meshrelay", args...)
-		cmd.Env, cmd.Dir = []string{"STATE_DIRECTORY=/state", "XDG_CONFIG_HOME=/etc"}, "/"
+		cmd.Env, cmd.Dir = append(env, "STATE_DIRECTORY=/state"), "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: dir, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		return cmd
 	}
-	p := launch(t, inside("run", overWS, "--monitor.listen=127.0.0.1:0", "--log.format=json"), "/state")
+}
+
+// TestFromScratch runs the image's program where there is nothing but it.
+func TestFromScratch(t *testing.T) {
+	_, inside := scratch(t)
+	env := []string{"XDG_CONFIG_HOME=/etc"}
+	p := launch(t, inside(env, "run", overWS, "--monitor.listen=127.0.0.1:0", "--log.format=json"), "/state")
 	p.waitLog("the relay is ready")
 	p.addr()
-	if out, err := inside("status").CombinedOutput(); err != nil || !strings.Contains(string(out), "serving") {
+	if out, err := inside(env, "status").CombinedOutput(); err != nil || !strings.Contains(string(out), "serving") {
 		t.Errorf("%v: %s", err, out)
 	}
 	p.signal(syscall.SIGTERM)
 	if status := p.wait(); status != 0 {
 		t.Errorf("its exit status is %d", status)
 	}
+}
+
+// TestUnit: the systemd unit is in order, and with its environment the settings in /etc are read, by a user who has no home.
+func TestUnit(t *testing.T) {
+	dir, inside := scratch(t)
+	unit, err := programCommand(t, "unit").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if systemd, err := exec.LookPath("systemd-analyze"); err == nil {
+		path := write(t, filepath.Join(t.TempDir(), "meshrelay.service"), string(unit))
+		if out, err := exec.CommandContext(within(t), systemd, "verify", path).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "etc", "meshrelay.yaml"), "node: {listen: [/ip4/127.0.0.1/tcp/0/ws]}\nmonitor: {listen: 127.0.0.1:0}\nlog: {format: json}\n")
+	if err := os.Chmod(filepath.Join(dir, "etc", "meshrelay.yaml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"HOME=/"}
+	for line := range strings.Lines(string(unit)) {
+		if set, ok := strings.CutPrefix(strings.TrimSpace(line), "Environment="); ok {
+			env = append(env, set)
+		}
+	}
+	launch(t, inside(env, "run"), "/state").waitLog("the relay is ready")
 }
 
 // TestImage builds the image and runs it with a read-only filesystem and no privilege.

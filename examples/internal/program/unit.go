@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"os"
+	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
@@ -34,8 +35,11 @@ ExecReload=kill -HUP $MAINPID
 {{- end}}
 Restart=on-failure
 RestartSec=2
-# A wrong setting, or another instance, is not mended by trying again.
-RestartPreventExitStatus=2 3 4
+# A wrong setting, another instance or a missing privilege is not mended by trying again.
+RestartPreventExitStatus=2 3 4 5
+TimeoutStopSec=10min
+# It is no user with a home: its settings are in /etc/{{.Name}}.yaml, which it has to be able to read.
+Environment=XDG_CONFIG_HOME=/etc
 DynamicUser=yes
 StateDirectory={{.Name}}
 StateDirectoryMode=0700
@@ -44,6 +48,7 @@ AmbientCapabilities={{.Unit.Capabilities}}
 {{- end}}
 CapabilityBoundingSet={{.Unit.Capabilities}}
 NoNewPrivileges=yes
+UMask=0077
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
@@ -57,12 +62,20 @@ PrivateDevices=yes
 {{- end}}
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
+ProtectKernelLogs=yes
 ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
+RestrictRealtime=yes
 RestrictSUIDSGID=yes
 RestrictNamespaces=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
 LimitNOFILE=65536
 
 [Install]
@@ -77,6 +90,11 @@ func (a *App) unitCommand() *cobra.Command {
 			path, err := os.Executable()
 			if err != nil {
 				return err
+			}
+			for _, hidden := range []string{"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"} {
+				if strings.HasPrefix(path, hidden) {
+					fmt.Fprintf(c.ErrOrStderr(), "%s: the unit's program is %s, and a service does not see %s: put it into /usr/local/bin first\n", a.Program.Name, path, hidden)
+				}
 			}
 			return unitTemplate.Execute(c.OutOrStdout(), map[string]any{"Name": a.Program.Name, "Short": a.Program.Short, "Path": path, "Unit": a.Program.Unit})
 		},

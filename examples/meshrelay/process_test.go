@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -133,13 +134,33 @@ func TestTwice(t *testing.T) {
 		"certificate": {[]string{"--state", other, overWSS, "--monitor.listen=", "--tls.cert", garbage, "--tls.key", garbage}, program.Settings, "tls.cert: "},
 		"list":        {[]string{"--state", other, overWS, "--monitor.listen=", "--relay.allow-file", garbage}, program.Settings, garbage + ":1: "},
 		"site":        {[]string{"--state", other, overWS, "--monitor.listen=", "--site.root", garbage}, program.Settings, "site.root: "},
-		"token":       {[]string{"--state", other, overWS, "--monitor.listen=", "--registry.serve=site", "--registry.read-token-file", filepath.Join(dir, "none")}, program.Failed, "registry.read-token-file: "},
+		"token":       {[]string{"--state", other, overWS, "--monitor.listen=", "--registry.serve=site", "--registry.read-token-file", filepath.Join(dir, "none")}, program.Settings, "registry.read-token-file: "},
 		"nothing":     {[]string{"--state", other}, program.Settings, "node.listen: a relay has to be reached"},
 	} {
 		if status, out := ask(t, append([]string{"run"}, tt.args...)...); status != tt.status || !strings.Contains(out, tt.want) {
 			t.Errorf("%s: status %d, want %d: %s", name, status, tt.status, out)
 		}
 	}
+}
+
+// TestEndWhileStarting: to be told to end before it is ready is no failure.
+func TestEndWhileStarting(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // whoever dials it waits
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	state := filepath.Join(t.TempDir(), "s")
+	p := launch(t, programCommand(t, "run", overWS, "--state", state, "--log.format=json", "--monitor.listen=127.0.0.1:0",
+		"--node.bootstrap=https://"+silent.Addr().String()), state)
+	if status, body := get(t, p.monitor()+"/readyz"); status != http.StatusServiceUnavailable || body != "starting\n" {
+		t.Errorf("ready: %d %s", status, body)
+	}
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 0 {
+		t.Errorf("its exit status is %d", status)
+	}
+	p.waitLog("ended before it was ready")
 }
 
 // TestDrain: while transfers are under way over two relays, one is told to end. It waits until its circuits have moved, and

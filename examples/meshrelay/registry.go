@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -57,9 +56,9 @@ func (d *directoryServer) reload(s *registrySettings, log *slog.Logger) (use fun
 		setting, path string
 		token         *httpregistry.Token
 	}{{"read-token-file", s.ReadTokenFile, &o.ReadToken}, {"write-token-file", s.WriteTokenFile, &o.WriteToken}} {
-		text, err := node.Secret(t.path)
+		text, err := node.SecretOf("registry."+t.setting, t.path)
 		if err != nil {
-			return nil, fmt.Errorf("registry.%s: %w", t.setting, err)
+			return nil, err
 		}
 		*t.token = httpregistry.Token(text)
 	}

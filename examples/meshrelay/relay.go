@@ -70,7 +70,11 @@ func run(ctx context.Context, a *program.App, s *settings) error {
 	defer state.Close()
 	r := &relay{app: a, log: a.Log, since: time.Now(), end: make(chan struct{}), drained: make(chan struct{})}
 	r.measures = newMeasures(r.draining.Load)
-	if err := r.start(ctx, s, state); err != nil {
+	switch err := r.start(ctx, s, state); {
+	case err != nil && ctx.Err() != nil: // it was told to end, and so it does
+		r.log.Info("ended before it was ready", "err", err)
+		return r.close()
+	case err != nil:
 		return errors.Join(err, r.close())
 	}
 	r.ready.Store(true)

@@ -2,15 +2,10 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -23,7 +18,6 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/config"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/identity"
-	"github.com/splitmesh/splitmesh/identity/keystore"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/registry/bootstrap"
@@ -116,8 +110,12 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 			err = errors.Join(err, n.Close())
 		}
 	}()
+	_, missing := os.Lstat(state.Path(keyName))
 	if n.Key, err = Key(s, state); err != nil {
 		return nil, err
+	}
+	if missing != nil {
+		log.Info("a key was made: others know this node by a new ID", "id", n.Key.ID().String(), "state", state.Dir)
 	}
 	n.Identity = n.Key
 	if n.NetworkKey, err = NetworkKey(s, state); err != nil {
@@ -128,7 +126,7 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 		n.Hosts.Logger = log
 	}
 	n.Names = n.Hosts
-	if n.Bootstrap, err = firstAddrs(ctx, s.Bootstrap, log); err != nil {
+	if n.Bootstrap, err = firstAddrs(ctx, s, log); err != nil {
 		return nil, err
 	}
 	for _, p := range n.Hosts.Peers() { // some may be relays; all are tried as such
@@ -169,7 +167,7 @@ func (n *Node) directories(ctx context.Context, s *Settings, state *program.Stat
 			n.Capabilities = append(n.Capabilities, registry.CapDHTServer)
 		}
 	}
-	token, err := Secret(s.TokenFile)
+	token, err := SecretOf("node.registry-token-file", s.TokenFile)
 	if err != nil {
 		return err
 	}
@@ -209,118 +207,25 @@ func (n *Node) Close() error {
 // bootstrapPatience bounds the wait for sources of first addresses.
 const bootstrapPatience = 10 * time.Second
 
-// firstAddrs resolves the sources. One that fails is only logged as long as another does not.
-func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) ([]multiaddr.Multiaddr, error) {
-	if len(sources) == 0 {
+// firstAddrs resolves the sources. One that fails is only logged as long as another does not, or others can find the node
+// itself: of two relays that begin with each other, one starts first.
+func firstAddrs(ctx context.Context, s *Settings, log *slog.Logger) ([]multiaddr.Multiaddr, error) {
+	if len(s.Bootstrap) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, bootstrapPatience)
+	within, cancel := context.WithTimeout(ctx, bootstrapPatience)
 	defer cancel()
-	addrs, err := bootstrap.Resolve(ctx, sources...)
+	addrs, err := bootstrap.Resolve(within, s.Bootstrap...)
 	switch {
 	case err == nil:
-	case len(addrs) == 0:
-		return nil, fmt.Errorf("bootstrap: %w", err)
-	default:
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("bootstrap: %w", context.Cause(ctx))
+	case len(addrs) > 0:
 		log.Warn("some of bootstrap is not to be had", "err", err)
+	case len(s.Listen) > 0:
+		log.Warn("nothing of bootstrap is to be had, and it is asked again at the next start: until somebody comes here, this node knows nobody", "err", err)
+	default:
+		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
 	return addrs, nil
-}
-
-// Key loads the key of the settings, or makes it: for what needs the key but no node.
-func Key(s *Settings, state *program.State) (*identity.Key, error) {
-	passphrase, err := Secret(s.PassphraseFile)
-	o := new(keystore.Options)
-	if s.PassphraseFile == "" {
-		passphrase, err = madePassphrase(state.Path("passphrase"))
-		o.WorkFactor = 12 // it has 256 bits of chance
-	}
-	if err != nil {
-		return nil, err
-	}
-	return keystore.LoadOrCreate(state.Path("key"), passphrase, o)
-}
-
-// madePassphrase is the one beside the key, made if there is none. It protects copies of the key alone, as in a backup
-// that leaves it out.
-func madePassphrase(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return Secret(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("passphrase: %w", err)
-	}
-	b := make([]byte, 32)
-	rand.Read(b)
-	text := hex.AppendEncode(nil, b)
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, errors.Join(fmt.Errorf("passphrase: %w", err), os.Remove(path))
-	}
-	return text, nil
-}
-
-// maxSecret is more than any secret takes.
-const maxSecret = 4 << 10
-
-// Secret reads a file; an empty path is no secret.
-func Secret(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("secret: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("secret: %w", err)
-	case len(b) > maxSecret:
-		return nil, fmt.Errorf("secret: %s has over %d bytes", path, maxSecret)
-	}
-	if b = bytes.TrimRight(b, "\r\n"); len(b) == 0 {
-		return nil, fmt.Errorf("secret: %s is empty", path)
-	}
-	return b, nil
-}
-
-// NetworkKey is that of the network that the node is in: in the file that the settings name, or in the one in the state
-// directory if there is one. Nil: the network is public.
-func NetworkKey(s *Settings, state *program.State) (*[32]byte, error) {
-	if s.NetworkKeyFile != "" {
-		return networkKey(s.NetworkKeyFile)
-	}
-	k, err := networkKey(state.Path(networkKeyName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return k, err
-}
-
-// networkKeyName is the file in the state directory.
-const networkKeyName = "network-key"
-
-// KeepNetworkKey has the state directory hold the network key. forget takes it out again.
-func KeepNetworkKey(state *program.State, k *[32]byte) (forget func() error, err error) {
-	path := state.Path(networkKeyName)
-	return func() error { return os.Remove(path) }, program.WriteFile(path, hex.AppendEncode(nil, k[:]))
-}
-
-// networkKey reads a network key.
-func networkKey(path string) (*[32]byte, error) {
-	text, err := Secret(path)
-	if err != nil {
-		return nil, err
-	}
-	k := new([32]byte)
-	if len(text) != 64 {
-		return nil, fmt.Errorf("network key: %s must hold 64 hexadecimal digits", path)
-	}
-	if _, err := hex.Decode(k[:], text); err != nil {
-		return nil, fmt.Errorf("network key: %s must hold 64 hexadecimal digits", path)
-	}
-	return k, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,73 @@ func TestKeyStays(t *testing.T) {
 	}
 }
 
+// TestLost: what is gone from the state directory is told; a key is never made in place of one that can't be opened.
+func TestLost(t *testing.T) {
+	dir := t.TempDir()
+	var said strings.Builder
+	start := func() (*node.Node, error) {
+		said.Reset()
+		return node.Open(within(t), &node.Settings{}, &program.State{Dir: dir}, slog.New(slog.NewTextHandler(&said, nil)), nil)
+	}
+	use := func(wantMade bool) *node.Node {
+		t.Helper()
+		n, err := start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if made := strings.Contains(said.String(), "a key was made"); made != wantMade {
+			t.Errorf("it said: %s", said.String())
+		}
+		return n
+	}
+	first := use(true)
+	if again := use(false); again.ID() != first.ID() {
+		t.Error("another key")
+	}
+	passphrase, key := filepath.Join(dir, "passphrase"), filepath.Join(dir, "key")
+	if err := os.Rename(passphrase, passphrase+".saved"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first changes nothing
+		if _, err := start(); program.Status(err) != program.Settings || !strings.Contains(err.Error(), "the passphrase that opens it is gone") {
+			t.Error("without its passphrase:", err)
+		}
+	}
+	if err := os.Rename(passphrase+".saved", passphrase); err != nil {
+		t.Fatal(err)
+	}
+	if again := use(false); again.ID() != first.ID() {
+		t.Error("another key")
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if again := use(true); again.ID() == first.ID() {
+		t.Error("the same key")
+	}
+}
+
+// TestBootstrapDown: who can be found itself starts when nobody of bootstrap is up, and who can't does not.
+func TestBootstrapDown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	down := []string{"https://" + l.Addr().String()}
+	first := open(t, t.TempDir(), node.Settings{Bootstrap: down, Listen: addrs(t, "/ip4/127.0.0.1/tcp/0")})
+	if len(first.Addrs()) != 1 {
+		t.Error(first.Addrs())
+	}
+	_, err = node.Open(within(t), &node.Settings{Bootstrap: down}, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler), nil)
+	if err == nil || !strings.Contains(err.Error(), "bootstrap from \""+down[0]) {
+		t.Error(err)
+	}
+}
+
 // TestSettings: what can't be is told by name.
 func TestSettings(t *testing.T) {
 	for path, s := range map[string]node.Settings{
@@ -132,15 +200,16 @@ func TestFiles(t *testing.T) {
 		s    node.Settings
 		want string
 	}{
-		"no passphrase":     {node.Settings{PassphraseFile: filepath.Join(dir, "none")}, "no such file"},
+		"no passphrase":     {node.Settings{PassphraseFile: filepath.Join(dir, "none")}, "node.passphrase-file: secret: open " + filepath.Join(dir, "none")},
 		"empty passphrase":  {node.Settings{PassphraseFile: write("empty", "\n")}, "is empty"},
-		"short network key": {node.Settings{NetworkKeyFile: write("short", "00ff")}, "64 hexadecimal digits"},
+		"short network key": {node.Settings{NetworkKeyFile: write("short", "00ff")}, "node.network-key-file: network key: " + filepath.Join(dir, "short") + " must hold 64 hexadecimal digits"},
 		"no network key":    {node.Settings{NetworkKeyFile: write("words", strings.Repeat("no", 32))}, "64 hexadecimal digits"},
 		"large secret":      {node.Settings{NetworkKeyFile: write("large", strings.Repeat("0", 5000))}, "over 4096 bytes"},
+		"no token":          {node.Settings{Registries: []string{"https://192.0.2.1"}, TokenFile: filepath.Join(dir, "none")}, "node.registry-token-file: "},
 	} {
 		_, err := node.Open(within(t), &tt.s, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler), nil)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v", name, err)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || program.Status(err) != program.Settings {
+			t.Errorf("%s: status %d: %v", name, program.Status(err), err)
 		}
 	}
 	first := open(t, t.TempDir(), node.Settings{Listen: addrs(t, "/ip4/127.0.0.1/tcp/0")})

@@ -85,5 +85,12 @@ func WriteFile(path string, data []byte) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	if dir, err := os.Open(filepath.Dir(path)); err == nil { // that the name survives a loss of power; not all systems can
+		_ = dir.Sync()
+		dir.Close()
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -52,6 +53,18 @@ func version() string {
 // ofNode adds the node's.
 func (m *measures) ofNode(n *mesh.Node) { m.all.MustRegister(metrics.NewCollector(n)) }
 
+// ofCertificates adds when the certificates end.
+func (m *measures) ofCertificates(c *certificates) {
+	m.all.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "meshrelay_certificate_expiry_timestamp_seconds", Help: "When the certificate ends that ends first, in Unix time; 0 when there is none yet.",
+	}, func() float64 {
+		if at := c.expiry(); !at.IsZero() {
+			return float64(at.Unix())
+		}
+		return 0
+	}))
+}
+
 // count counts the requests that h answers. The methods that nobody needs are one.
 func (m *measures) count(h http.Handler) http.Handler {
 	return promhttp.InstrumentHandlerCounter(m.requests, h)
@@ -70,6 +83,8 @@ func (r *relay) monitor(ctx context.Context, s *monitorSettings) error {
 			say(w, http.StatusServiceUnavailable, "draining")
 		case !r.ready.Load():
 			say(w, http.StatusServiceUnavailable, "starting")
+		case r.certs != nil && !time.Now().Before(r.certs.expiry()):
+			say(w, http.StatusServiceUnavailable, "no certificate that is valid: see the log")
 		default:
 			say(w, http.StatusOK, "ready")
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
-	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/registry/bootstrap"
 	"github.com/splitmesh/splitmesh/registry/file"
@@ -89,19 +88,24 @@ func clientAddr(header string) func(*http.Request) netip.Addr {
 // maxOwnAge is how long the relay's own record is served before it is signed anew.
 const maxOwnAge = time.Minute
 
-// ofNode has the node's record at the well-known path, signed once a minute at most.
-func (d *directoryServer) ofNode(n *mesh.Node, log *slog.Logger) {
-	var last atomic.Pointer[registry.Record]
+// serveOwn has the node's record at the well-known path, signed once a minute at most. How old it is says the time since,
+// not its sequence: that is of a clock that may have been ahead, and was put right.
+func (d *directoryServer) serveOwn(sign func() (*registry.Record, error), log *slog.Logger) {
+	type signed struct {
+		*registry.Record
+		at time.Time
+	}
+	var last atomic.Pointer[signed]
 	d.own = func() *registry.Record {
-		if r := last.Load(); r != nil && time.Since(time.UnixMilli(r.Sequence)) < maxOwnAge {
-			return r
+		if r := last.Load(); r != nil && time.Since(r.at) < maxOwnAge {
+			return r.Record
 		}
-		r, err := n.Record()
+		r, err := sign()
 		if err != nil {
 			log.Warn("no record of this relay", "err", err)
 			return nil
 		}
-		last.Store(r)
+		last.Store(&signed{r, time.Now()})
 		return r
 	}
 }

@@ -109,11 +109,12 @@ func (r *relay) start(ctx context.Context, s *settings, state *program.State) (e
 	if err := r.monitor(ctx, &s.Monitor); err != nil {
 		return err
 	}
-	if r.certs, err = newCertificates(&s.TLS, state, r.log); err != nil {
+	if r.certs, err = newCertificates(s, state, r.log); err != nil {
 		return &program.Error{Status: program.Settings, Err: err}
 	}
 	if r.certs != nil {
 		r.closers = append(r.closers, func() error { r.certs.close(); return nil })
+		r.measures.ofCertificates(r.certs)
 	}
 	if r.directory, err = newDirectoryServer(&s.Registry, state, r.log); err != nil {
 		return err
@@ -128,7 +129,7 @@ func (r *relay) start(ctx context.Context, s *settings, state *program.State) (e
 		n.Relay = &cfg
 		n.Transports = []transport.Transport{r.site(s, pages), &tcp.Transport{}}
 		if d := r.directory; d != nil {
-			d.ofNode(n, r.log)
+			d.serveOwn(n.Record, r.log)
 			r.publishAt(n, d.dir)
 		}
 	})

@@ -7,14 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
+	"github.com/multiformats/go-multiaddr"
 	"go.uber.org/zap"
 
+	"github.com/splitmesh/splitmesh/examples/internal/config"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // certificates are those of the site: of files, or of an authority that is asked by ACME.
@@ -23,16 +31,19 @@ type certificates struct {
 	close  func()
 	// manage begins to ask the authority, once the site listens; nil: there is none.
 	manage func(ctx context.Context) error
+	// expiry is when the certificate ends that ends first; zero: one is not there yet.
+	expiry func() time.Time
 
 	cert atomic.Pointer[tls.Certificate] // of the files
 }
 
 // newCertificates returns nil when there are none.
-func newCertificates(s *tlsSettings, state *program.State, log *slog.Logger) (*certificates, error) {
-	c := &certificates{close: func() {}}
+func newCertificates(all *settings, state *program.State, log *slog.Logger) (*certificates, error) {
+	s, c := &all.TLS, &certificates{close: func() {}}
 	switch {
 	case len(s.Domains) > 0:
-		return c, c.acme(s, state, log)
+		host, port := challenged(config.Addrs(all.Node.Listen))
+		return c, c.acme(s, host, port, state, log)
 	case s.Cert == "":
 		return nil, nil
 	}
@@ -44,6 +55,7 @@ func newCertificates(s *tlsSettings, state *program.State, log *slog.Logger) (*c
 	c.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return c.cert.Load(), nil
 	}}
+	c.expiry = func() time.Time { return c.cert.Load().Leaf.NotAfter }
 	return c, nil
 }
 
@@ -55,8 +67,26 @@ func loadCert(s *tlsSettings) (*tls.Certificate, error) {
 	return &cert, nil
 }
 
-// acme has an authority prove the names over the site's own port: no other is needed.
-func (c *certificates) acme(s *tlsSettings, state *program.State, log *slog.Logger) error {
+// challenged is where the site answers the authority: the first address with TLS. An empty host is every one.
+func challenged(listen []multiaddr.Multiaddr) (host string, port int) {
+	for _, a := range listen {
+		_, hostport, _, err := transport.HostPort(a)
+		if _, secure := isWeb(a); !secure || err != nil {
+			continue
+		}
+		h, p, _ := net.SplitHostPort(hostport)
+		port, _ = strconv.Atoi(p)
+		if ip, err := netip.ParseAddr(h); err != nil || !ip.IsUnspecified() {
+			host = h
+		}
+		break
+	}
+	return host, port
+}
+
+// acme has an authority prove the names over the site's own port, which has the library find it taken: no other is needed.
+// The authority comes to 443; what leads from there to the site is the owner's to make.
+func (c *certificates) acme(s *tlsSettings, host string, port int, state *program.State, log *slog.Logger) error {
 	var roots *x509.CertPool // nil: the system's
 	if s.Roots != "" {
 		pem, err := os.ReadFile(s.Roots)
@@ -86,7 +116,7 @@ func (c *certificates) acme(s *tlsSettings, state *program.State, log *slog.Logg
 	})
 	issuer := certmagic.NewACMEIssuer(magic, certmagic.ACMEIssuer{
 		CA: s.CA, Email: s.Email, Agreed: true, DisableHTTPChallenge: true, TrustedRoots: roots, Logger: zap.NewNop(),
-		DNS01Solver: nil,
+		ListenHost: host, AltTLSALPNPort: port,
 	})
 	if s.CA == "" {
 		issuer.CA = certmagic.LetsEncryptProductionCA
@@ -95,6 +125,20 @@ func (c *certificates) acme(s *tlsSettings, state *program.State, log *slog.Logg
 	magic.Issuers = []certmagic.Issuer{issuer}
 	c.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: magic.GetCertificate, NextProtos: []string{acmez.ACMETLS1Protocol}}
 	c.close = cache.Stop
+	c.expiry = func() (first time.Time) {
+		for i, d := range s.Domains {
+			var last time.Time // of the old and the new one
+			for _, cert := range cache.AllMatchingCertificates(strings.ToLower(d)) {
+				if cert.Leaf != nil && cert.Leaf.NotAfter.After(last) {
+					last = cert.Leaf.NotAfter
+				}
+			}
+			if i == 0 || last.Before(first) {
+				first = last
+			}
+		}
+		return first
+	}
 	c.manage = func(ctx context.Context) error { return magic.ManageAsync(ctx, s.Domains) }
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/multiformats/go-multiaddr"
@@ -83,6 +84,10 @@ func TestACME(t *testing.T) {
 	p := relayProcess(t, "--node.listen=/ip4/127.0.0.1/tcp/"+strconv.Itoa(https)+"/wss", "--node.dht=false", "--registry.serve=site",
 		"--tls.acme-domains=localhost", "--tls.acme-ca=https://"+at(ca)+"/dir", "--tls.acme-roots="+own.cert, "--tls.acme-email=me@relay.example")
 	p.waitLog("certificate obtained")
+	until(t, "it is ready", func() bool { status, _ := get(t, p.monitor()+"/readyz"); return status == http.StatusOK })
+	if _, text := get(t, p.monitor()+"/metrics"); strings.Contains(text, certificateExpiry+" 0\n") || !strings.Contains(text, certificateExpiry+" ") {
+		t.Error("when the certificate ends is not told")
+	}
 	if want := "/dns/localhost/tcp/" + strconv.Itoa(https) + "/wss/"; !strings.HasPrefix(p.addr().String(), want) {
 		t.Errorf("it announces %v, want %s…", p.addr(), want)
 	}
@@ -102,5 +107,53 @@ func TestACME(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(p.state, "acme", "certificates")); err != nil {
 		t.Error("the certificate is not kept:", err)
+	}
+}
+
+// certificateExpiry is the metric's name.
+const certificateExpiry = "meshrelay_certificate_expiry_timestamp_seconds"
+
+// TestNoCertificate: with an authority that does not answer the relay says so, is not ready, and ends when it is told to.
+func TestNoCertificate(t *testing.T) {
+	ca := freePorts(t, 1)[0]
+	p := relayProcess(t, overWSS, "--node.dht=false", "--tls.acme-domains=localhost", "--tls.acme-ca=https://127.0.0.1:"+strconv.Itoa(ca)+"/dir")
+	if said := p.waitLog("no certificate; it is tried again")["err"]; !strings.Contains(said.(string), "connection refused") {
+		t.Error(said)
+	}
+	if status, body := get(t, p.monitor()+"/readyz"); status != http.StatusServiceUnavailable || !strings.HasPrefix(body, "no certificate that is valid") {
+		t.Errorf("%d %s", status, body)
+	}
+	if _, text := get(t, p.monitor()+"/metrics"); !strings.Contains(text, certificateExpiry+" 0\n") {
+		t.Error("a certificate is told of")
+	}
+	if status, out := ask(t, "status", "--state", p.state); status != 0 {
+		t.Error(out)
+	}
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 0 {
+		t.Errorf("its exit status is %d", status)
+	}
+}
+
+// TestChallenged: the authority is answered where the site is, and no other port is opened for it.
+func TestChallenged(t *testing.T) {
+	for _, tt := range []struct {
+		listen []string
+		host   string
+		port   int
+	}{
+		{[]string{"/ip4/0.0.0.0/tcp/443/wss"}, "", 443},
+		{[]string{"/ip4/0.0.0.0/tcp/4001/ws", "/ip6/::/tcp/8443/wss"}, "", 8443},
+		{[]string{"/ip4/192.0.2.1/tcp/8443/tls/ws", "/ip4/192.0.2.2/tcp/443/wss"}, "192.0.2.1", 8443},
+		{[]string{"/dns/localhost/tcp/443/wss"}, "localhost", 443},
+		{[]string{"/ip4/0.0.0.0/tcp/4001"}, "", 0},
+	} {
+		var listen []multiaddr.Multiaddr
+		for _, a := range tt.listen {
+			listen = append(listen, multiaddr.StringCast(a))
+		}
+		if host, port := challenged(listen); host != tt.host || port != tt.port {
+			t.Errorf("%v: %q %d", tt.listen, host, port)
+		}
 	}
 }

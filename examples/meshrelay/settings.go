@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -79,7 +77,7 @@ type drainSettings struct {
 }
 
 type traceSettings struct {
-	Endpoint string `name:"otlp-endpoint" help:"URL of a collector to which traces of registry and admin requests go, as http://127.0.0.1:4318; none: no traces"`
+	Endpoint string `name:"otlp-endpoint" help:"URL of a collector to which traces of registry and admin requests go, as http://127.0.0.1:4318; none: no traces. OTEL_EXPORTER_OTLP_HEADERS has what it wants to be told"`
 }
 
 // defaults serve circuits and the DHT.
@@ -148,10 +146,10 @@ func (s *relaySettings) Validate() (out []config.Problem) {
 	}{
 		{"max-reservations", int64(s.MaxReservations)}, {"max-circuits", int64(s.MaxCircuits)},
 		{"max-circuits-per-peer", int64(s.MaxCircuitsPerPeer)}, {"max-circuits-per-network", int64(s.MaxCircuitsPerNetwork)},
-		{"bytes-per-second", int64(s.BytesPerSecond)}, {"max-circuit-bytes", int64(s.MaxCircuitBytes)}, {"buffer", int64(s.Buffer)},
+		{"bytes-per-second", int64(s.BytesPerSecond)},
 	} {
-		if n.v < 0 || n.path == "bytes-per-second" && n.v > math.MaxInt32 {
-			out = append(out, config.Problem{Path: n.path, Text: fmt.Sprintf("%d is out of bounds", n.v)})
+		if n.v < 0 || n.v > math.MaxInt32 {
+			out = append(out, config.Problem{Path: n.path, Text: fmt.Sprintf("%d is not between 0 and %d", n.v, math.MaxInt32)})
 		}
 	}
 	return out
@@ -166,8 +164,10 @@ func (s *tlsSettings) Validate() (out []config.Problem) {
 	if s.Cert != "" && len(s.Domains) > 0 {
 		bad("acme-domains", "there is a certificate file already: take one or the other")
 	}
-	if s.CA != "" && !strings.HasPrefix(s.CA, "https://") {
-		bad("acme-ca", fmt.Sprintf("%.80q does not begin with https://", s.CA))
+	if s.CA != "" {
+		if err := config.CheckURL(s.CA, "https"); err != nil {
+			bad("acme-ca", err.Error())
+		}
 	}
 	for _, d := range s.Domains {
 		if _, err := multiaddr.NewComponent("dns", d); err != nil || strings.ContainsAny(d, "*/: ") {
@@ -183,8 +183,8 @@ func (s *registrySettings) Validate() (out []config.Problem) {
 		out = append(out, config.Problem{Path: path, Text: fmt.Sprintf(format, args...)})
 	}
 	if s.Serve != "" && s.Serve != atSite {
-		if _, _, err := net.SplitHostPort(s.Serve); err != nil {
-			bad("serve", "%.80q is neither site nor HOST:PORT", s.Serve)
+		if err := config.CheckHostPort(s.Serve); err != nil {
+			bad("serve", "%v, nor site", err)
 		}
 	}
 	if s.Keep != "memory" && s.Keep != "file" {
@@ -205,8 +205,8 @@ func (s *registrySettings) Validate() (out []config.Problem) {
 // Validate implements config.Validator.
 func (s *monitorSettings) Validate() (out []config.Problem) {
 	if s.Listen != "" {
-		if _, _, err := net.SplitHostPort(s.Listen); err != nil {
-			out = append(out, config.Problem{Path: "listen", Text: fmt.Sprintf("%.80q is not HOST:PORT", s.Listen)})
+		if err := config.CheckHostPort(s.Listen); err != nil {
+			out = append(out, config.Problem{Path: "listen", Text: err.Error()})
 		}
 	}
 	return out
@@ -223,8 +223,8 @@ func (s *drainSettings) Validate() (out []config.Problem) {
 // Validate implements config.Validator.
 func (s *traceSettings) Validate() (out []config.Problem) {
 	if s.Endpoint != "" {
-		if u, err := url.Parse(s.Endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			out = append(out, config.Problem{Path: "otlp-endpoint", Text: fmt.Sprintf("%.80q is no URL like http://127.0.0.1:4318", s.Endpoint)})
+		if err := config.CheckURL(s.Endpoint, "http", "https"); err != nil {
+			out = append(out, config.Problem{Path: "otlp-endpoint", Text: err.Error()})
 		}
 	}
 	return out

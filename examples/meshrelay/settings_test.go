@@ -27,20 +27,23 @@ func TestSettings(t *testing.T) {
 	for name, tt := range map[string]struct{ yaml, want string }{
 		"no address":        {"", "default: node.listen: a relay has to be reached"},
 		"wss without":       {wss, ":1:16: node.listen: wss needs a certificate"},
-		"certificate in":    {ws + "tls: {cert: c, key: k}\n", "tls: there is a certificate, and no address"},
+		"certificate in":    {ws + "tls: {cert: c, key: k}\n", ":2:13: tls: there is a certificate, and no address"},
 		"half a pair":       {wss + "tls: {cert: c}\n", ":2:13: tls.cert: cert and key go together"},
 		"two sources":       {wss + "tls: {cert: c, key: k, acme-domains: [a.example]}\n", "tls.acme-domains: there is a certificate file already"},
 		"a wildcard":        {wss + "tls: {acme-domains: ['*.a.example']}\n", "is no name of a host"},
-		"plain authority":   {wss + "tls: {acme-domains: [a.example], acme-ca: 'http://ca'}\n", "does not begin with https"},
+		"plain authority":   {wss + "tls: {acme-domains: [a.example], acme-ca: 'http://ca'}\n", "is no URL like https://"},
 		"no site":           {"node: {listen: [/ip4/0.0.0.0/tcp/4001]}\nregistry: {serve: site}\n", "registry.serve: there is no site"},
 		"no site for pages": {"node: {listen: [/ip4/0.0.0.0/tcp/4001]}\nsite: {root: x}\n", "site.root: there is no site"},
-		"registry where":    {ws + "registry: {serve: everywhere}\n", "neither site nor HOST:PORT"},
+		"registry where":    {ws + "registry: {serve: everywhere}\n", "is not HOST:PORT, with a port from 0 to 65535, nor site"},
 		"registry how":      {ws + "registry: {keep: stone}\n", "none of: memory, file"},
 		"no requests":       {ws + "registry: {requests-per-second: 0}\n", "not between 1 and"},
 		"records":           {ws + "registry: {max-records: -1}\n", "registry.max-records"},
 		"a header":          {ws + "registry: {client-header: 'X: y'}\n", "no header's name"},
 		"announced TCP":     {ws + "site: {announce: /dns/a.example/tcp/1}\n", "site.announce: it is for a WebSocket"},
-		"negative circuits": {ws + "relay: {max-circuits: -1}\n", ":2:23: relay.max-circuits: -1 is out of bounds"},
+		"negative circuits": {ws + "relay: {max-circuits: -1}\n", ":2:23: relay.max-circuits: -1 is not between 0 and 2147483647"},
+		"a fast circuit":    {ws + "relay: {bytes-per-second: 3GB}\n", "3000000000 is not between 0 and 2147483647"},
+		"a port":            {ws + "monitor: {listen: '127.0.0.1:99999'}\n", "with a port from 0 to 65535"},
+		"UDP":               {"node: {listen: [/ip4/0.0.0.0/udp/4001]}\n", ":1:16: node.listen: \"/ip4/0.0.0.0/udp/4001\" can't be listened on"},
 		"an ID":             {ws + "relay: {allow: [ann]}\n", ":2:17: relay.allow: "},
 		"monitor":           {ws + "monitor: {listen: here}\n", "monitor.listen: \"here\" is not HOST:PORT"},
 		"a long drain":      {ws + "drain: {timeout: 25h}\n", "drain.timeout"},
@@ -50,6 +53,17 @@ func TestSettings(t *testing.T) {
 		status, path, said := checked(t, tt.yaml)
 		if status != program.Settings || !strings.Contains(strings.ReplaceAll(said, path, ""), tt.want) {
 			t.Errorf("%s: status %d: %s", name, status, said)
+		}
+	}
+	for _, yaml := range []string{
+		"trace: {otlp-endpoint: 'https://me:hunter2@collector.example'}\n", "node: {listen: [/ip4/0.0.0.0/tcp/4001/ws], registries: ['https://hunter2@r.example/x']}\n",
+		"node: {listen: [/ip4/0.0.0.0/tcp/4001/ws], bootstrap: ['https://me:hunter2@r.example']}\n",
+	} {
+		if !strings.HasPrefix(yaml, "node") {
+			yaml = ws + yaml
+		}
+		if status, _, said := checked(t, yaml); status != program.Settings || strings.Contains(said, "hunter2") {
+			t.Errorf("a secret in a setting: status %d: %s", status, said)
 		}
 	}
 	if status, _, said := checked(t, wss+"tls: {acme-domains: [a.example], acme-email: a@a.example}\nregistry: {serve: site, client-header: CF-Connecting-IP}\nrelay: {max-circuit-bytes: 1GB}\n"); status != 0 {

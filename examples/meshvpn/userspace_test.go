@@ -27,7 +27,7 @@ import (
 )
 
 // mainVariable makes the test's binary the program itself.
-const mainVariable = "MESHVPN_TEST_MAIN"
+const mainVariable = "SPLITMESH_MESHVPN_TEST_MAIN"
 
 // play plays the role that the environment says, if it says any, and then ends the process.
 var play = func() {}

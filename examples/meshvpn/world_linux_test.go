@@ -26,7 +26,7 @@ import (
 )
 
 // roleVariable has the test's program be meshvpn, the relay, or one that looks up a name.
-const roleVariable = "MESHVPN_TEST_ROLE"
+const roleVariable = "SPLITMESH_MESHVPN_TEST_ROLE"
 
 func init() { play = playRole } //nolint:gochecknoinits // TestMain is of all platforms, and this is not
 

@@ -17,6 +17,8 @@
 //   - Every setting can be given in each of the three ways, under the same name.
 //   - An unknown key, a wrong type and an impossible value are errors that name the file, the line and the column, or the
 //     variable, or the flag, and what is allowed there. All of them are told at once.
+//   - A variable with the program's prefix that is none of its settings is an error too, but for those that Kubernetes
+//     sets for a service of the program's name.
 //   - A file costs 1 MiB at most; anchors and aliases, duplicate keys and further documents are refused.
 package config
 
@@ -157,6 +159,7 @@ func (c *Settings) Load(path string, must bool) error {
 	if path != "" {
 		errs = append(errs, c.file(path, must)...)
 	}
+	errs = append(errs, c.unknownVariables(os.Environ())...)
 	for _, l := range c.leaves {
 		variable := c.variable(l.path)
 		if text, ok := os.LookupEnv(variable); ok {
@@ -170,25 +173,6 @@ func (c *Settings) Load(path string, must bool) error {
 		errs = c.validate("", reflect.ValueOf(c.root).Elem())
 	}
 	return errors.Join(errs...)
-}
-
-// split takes lists apart that stand in one text, separated by commas.
-func split(l *leaf, texts []string) (out []string) {
-	if l.value.Kind() != reflect.Slice {
-		return texts[len(texts)-1:]
-	}
-	for _, t := range texts {
-		for s := range strings.SplitSeq(t, ",") {
-			if s = strings.TrimSpace(s); s != "" {
-				out = append(out, s)
-			}
-		}
-	}
-	return out
-}
-
-func (c *Settings) variable(path string) string {
-	return c.prefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(path))
 }
 
 // set gives the setting a value, or adds to errs why not.
@@ -304,10 +288,12 @@ func (c *Settings) validate(prefix string, v reflect.Value) (errs []error) {
 	return errs
 }
 
-// Where says who gave a setting the value that it has.
+// Where says who gave a setting the value that it has, or who gave the first in a section its.
 func (c *Settings) Where(path string) string {
-	if l := c.byPath[path]; l != nil && l.origin.where != "" {
-		return l.origin.where
+	for _, l := range c.leaves {
+		if (l.path == path || strings.HasPrefix(l.path, path+".")) && l.origin.where != "" {
+			return l.origin.where
+		}
 	}
 	return "default"
 }

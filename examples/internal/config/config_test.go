@@ -124,7 +124,12 @@ func TestErrors(t *testing.T) {
 		"impossible":         {file: "limits:\n  circuits: -1\n", want: []string{`s.yaml:2:13: limits.circuits: -1 is no number of circuits: 1 and more are allowed`}},
 		"impossible by flag": {flags: []string{"--limits.circuits=0"}, want: []string{`--limits.circuits: limits.circuits: 0 is no number of circuits`}},
 		"flag":               {flags: []string{"--limits.wait=soon"}, want: []string{`--limits.wait: limits.wait: "soon" is no duration`}},
-		"no yaml":            {file: "a: b: c", want: []string{`s.yaml: `}},
+		"no yaml":            {file: "name: a\nlimits: {wait: 3s}\na: b: c", want: []string{`s.yaml:3: it is no YAML: mapping values are not allowed`}},
+		"a list left open":   {file: "name: a\nlimits:\n  deny: [a\nlog: {json: true}\n", want: []string{`s.yaml:3: it is no YAML: did not find expected ',' or ']'`}},
+		"a word left open":   {file: "name: 'a\n", want: []string{`s.yaml:2: it is no YAML: found unexpected end of stream`}},
+		"a stray bracket":    {file: "]", want: []string{`s.yaml:1: it is no YAML: did not find expected node content`}},
+		"a tabulator":        {file: "limits:\n\twait: 3s\n", want: []string{`s.yaml:2: it is no YAML: found character`}},
+		"not indented":       {file: "name: a\nlimits:\n    wait: 3s\n  deny: []\n", want: []string{`s.yaml:4: it is no YAML: did not find expected key`}},
 		"two documents":      {file: "name: a\n---\nname: b\n", want: []string{`s.yaml: it has a second document`}},
 		"anchor":             {file: "name: &a x\nlimits: {deny: [*a]}", want: []string{`s.yaml:1:7: name: want string`, `s.yaml:2:17: limits.deny: want string, not an alias`}},
 		"merge":              {file: "limits:\n  <<: {circuits: 3}\n", want: []string{`s.yaml:2:3: limits: a key must be a word`}},
@@ -148,6 +153,23 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%T", err)
 			}
 		})
+	}
+}
+
+// TestUnknownVariable: one that was mistyped is not passed over.
+func TestUnknownVariable(t *testing.T) {
+	for name, value := range map[string]string{ // of a Kubernetes service
+		"MESH_TEST_SERVICE_HOST": "192.0.2.1", "MESH_TEST_SERVICE_PORT_HTTP": "80", "MESH_TEST_PORT": "tcp://192.0.2.1:80", "MESH_TEST_PORT_80_TCP_ADDR": "192.0.2.1",
+	} {
+		t.Setenv(name, value)
+	}
+	if _, _, err := load(t, "name: a\n"); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("MESH_TEST_LIMITS_DENNY", "x")
+	_, _, err := load(t, "name: a\n")
+	if e, ok := errors.AsType[*config.Error](err); !ok || e.Where != "MESH_TEST_LIMITS_DENNY" || !strings.Contains(e.Text, "no setting has this variable; log.level has MESH_TEST_LOG_LEVEL") {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -43,7 +45,7 @@ func (c *Settings) parse(path string, b []byte) (errs []error) {
 	case errors.Is(err, io.EOF): // nothing but comments
 		return nil
 	case err != nil:
-		return []error{&Error{Where: path, Text: plainYAML(err)}}
+		return []error{syntaxError(path, err)}
 	}
 	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
 		return []error{&Error{Where: path, Text: "it has a second document, or what follows the first is no YAML: put all settings into one"}}
@@ -53,8 +55,24 @@ func (c *Settings) parse(path string, b []byte) (errs []error) {
 	return p.errs
 }
 
-// plainYAML takes the library's name out of its error.
-func plainYAML(err error) string { return strings.TrimPrefix(err.Error(), "yaml: ") }
+// The library's errors begin with the line: its scanner counts from 1, its parser, whose errors inParser knows, from 0, and
+// of the first there is none.
+var (
+	syntax   = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	inParser = regexp.MustCompile(`^did not find expected (<document start>|key|node content|'-' indicator|',' or '[\]}]')$`)
+)
+
+func syntaxError(path string, err error) error {
+	parts := syntax.FindStringSubmatch(err.Error())
+	if parts == nil {
+		return &Error{Where: path, Text: err.Error()}
+	}
+	line, _ := strconv.Atoi(parts[1])
+	if inParser.MatchString(parts[2]) {
+		line++
+	}
+	return &Error{Where: fmt.Sprintf("%s:%d", path, max(line, 1)), Text: "it is no YAML: " + parts[2]}
+}
 
 // A parser reads one file.
 type parser struct {

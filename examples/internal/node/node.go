@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,9 +64,17 @@ func (s *Settings) Validate() (out []config.Problem) {
 			bad(label.path, "it has %d bytes, and %d at most are allowed", len(label.text), registry.MaxLabel)
 		}
 	}
+	for _, a := range s.Listen {
+		_, _, over, err := transport.HostPort(a.Multiaddr)
+		if kind := over.String(); err != nil || !slices.Contains([]string{"", "/ws", "/wss", "/tls/ws"}, kind) {
+			bad("listen", "%.120q can't be listened on: write /ip4/HOST/tcp/PORT or /ip6/HOST/tcp/PORT, and /ws or /wss after it for WebSockets", a.String())
+		}
+	}
 	for _, b := range s.Bootstrap {
-		if !strings.HasPrefix(b, "/") && !strings.HasPrefix(b, "https://") {
-			bad("bootstrap", "%.80q is neither a multiaddr nor https://HOST", b)
+		if !strings.HasPrefix(b, "/") {
+			if err := config.CheckURL(b, "https"); err != nil {
+				bad("bootstrap", "%v, nor a multiaddr", err)
+			}
 			continue
 		}
 		if strings.HasPrefix(b, "/") && !strings.HasPrefix(b, "/dnsaddr/") {
@@ -79,8 +87,8 @@ func (s *Settings) Validate() (out []config.Problem) {
 		}
 	}
 	for _, r := range s.Registries {
-		if u, err := url.Parse(r); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			bad("registries", "%.80q is no URL like https://registry.example", r)
+		if err := config.CheckURL(r, "https", "http"); err != nil {
+			bad("registries", "%v", err)
 		}
 	}
 	if s.TokenFile != "" && len(s.Registries) == 0 {

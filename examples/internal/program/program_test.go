@@ -113,6 +113,22 @@ func TestSecondInstance(t *testing.T) {
 	}
 }
 
+// TestOpenToOthers: a state directory to which others may write is refused, and one made in it is not.
+func TestOpenToOthers(t *testing.T) {
+	dir := t.TempDir()
+	for mode, want := range map[os.FileMode]int{0o777: program.Settings, 0o1777: program.Settings, 0o770: program.Settings, 0o755: program.OK, 0o700: program.OK} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if status, _, errs := run(t, "greet", "--state", dir); status != want {
+			t.Errorf("%o: status %d, want %d: %s", mode, status, want, errs)
+		}
+		if status, _, errs := run(t, "greet", "--state", filepath.Join(dir, "meshtest")); status != program.OK {
+			t.Errorf("in one of %o: status %d: %s", mode, status, errs)
+		}
+	}
+}
+
 func TestStatus(t *testing.T) {
 	for want, err := range map[int]error{
 		program.OK: nil, program.Failed: errors.New("x"), program.Busy: fmt.Errorf("a: %w", os.NewSyscallError("bind", syscall.EADDRINUSE)),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/adrg/xdg"
 	"github.com/gofrs/flock"
@@ -47,6 +48,16 @@ func (a *App) Open() (*State, error) {
 	dir := a.Dir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("state directory: %w", err)
+	case runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0:
+		return nil, &Error{
+			Status: Settings, Err: fmt.Errorf("state directory: others may write to %s, and put a key and a socket of theirs there", dir),
+			Hint: "If all in it is yours, run chmod go-w on it; or name one that is not there yet, such as --state " + filepath.Join(dir, a.Program.Name),
+		}
 	}
 	s := &State{Dir: dir, lock: flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))}
 	ok, err := s.lock.TryLock()

@@ -124,20 +124,24 @@ func (l *link) leave(relay identity.ID) {
 	}
 }
 
-// left ends the paths whose relays are going away, once others do in their place.
+// left ends the paths whose relays are going away, once others do in their place: as
+// many as are wanted or, where there are no more to be had, as the policies demand.
 func (l *link) left() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lackLocked().some() {
+	lack := l.lackLocked()
+	if len(l.joining) > 0 || lack.carriers > 0 || lack.relays > 0 && !l.stuck {
 		return
 	}
+	others := false
 	for _, r := range l.live {
 		if !r.leaving && r.active.IsZero() {
 			return // it has yet to prove itself
 		}
+		others = others || !r.leaving
 	}
 	for id, r := range l.live {
-		if r.leaving {
+		if r.leaving && others {
 			delete(l.live, id)
 			l.restLocked(&r.route)
 			r.conn.Close() // its bytes, if any, go over the others

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -118,5 +119,46 @@ func TestDrainOfTheOnlyRelay(t *testing.T) {
 	plain := start(t, &mesh.Node{Identity: key(t, 4)})
 	if err := plain.Drain(within(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDrainOfOneOfTwo: the paths move to the only relay that is left, though more are wanted than there are; and none ends
+// before that relay's works.
+func TestDrainOfOneOfTwo(t *testing.T) {
+	for _, paths := range []int{0, 1} {
+		t.Run(fmt.Sprint(paths), func(t *testing.T) {
+			nodes, boot := relays(t, 2, overTCP, mesh.RelayConfig{})
+			server := start(t, &mesh.Node{Identity: key(t, 1), Bootstrap: boot})
+			l := listen(t, server, "x", 2)
+			var mu sync.Mutex
+			var order []mesh.PathEvent
+			client := start(t, &mesh.Node{Identity: key(t, 2), Bootstrap: boot, OnPath: func(e mesh.PathEvent) {
+				if e.Peer == server.ID() {
+					mu.Lock()
+					order = append(order, e)
+					mu.Unlock()
+				}
+			}})
+			go echo(l)
+			c, err := (&mesh.Dialer{Node: client, Paths: paths, Split: splitter.Policy{MinPaths: 1}}).Dial(within(t), l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			dialled := c.(*mesh.Conn)
+			until(t, "the paths are there", func() bool { return len(dialled.Paths()) == 2-paths })
+			i := slices.IndexFunc(nodes, func(n *mesh.Node) bool { return n.ID() == dialled.Paths()[0].Relay })
+			if err := nodes[i].Drain(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			other := nodes[1-i].ID()
+			until(t, "one path is left", func() bool { p := dialled.Paths(); return len(p) == 1 && p[0].Relay == other })
+			mu.Lock()
+			defer mu.Unlock()
+			works := slices.IndexFunc(order, func(e mesh.PathEvent) bool { return e.Relay == other && e.State == mesh.PathActive })
+			ends := slices.IndexFunc(order, func(e mesh.PathEvent) bool { return e.Relay != other && e.State >= mesh.PathDead })
+			if works < 0 || ends >= 0 && ends < works {
+				t.Errorf("the other works at event %d, and the drained one ends at %d: %+v", works, ends, order)
+			}
+		})
 	}
 }

@@ -1,19 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -161,87 +156,6 @@ func TestEndWhileStarting(t *testing.T) {
 		t.Errorf("its exit status is %d", status)
 	}
 	p.waitLog("ended before it was ready")
-}
-
-// TestDrain: while transfers are under way over two relays, one is told to end. It waits until its circuits have moved, and
-// no transfer fails; nor does one that begins meanwhile. Broken on purpose (run calls close in place of drain) the test is
-// red: the relay ends without a word, and /readyz never said so.
-func TestDrain(t *testing.T) {
-	relays := []*process{relayProcess(t, overWS), relayProcess(t, overWS), relayProcess(t, overWS)}
-	var boot []multiaddr.Multiaddr
-	for _, p := range relays {
-		boot = append(boot, p.addr())
-	}
-	server := peerNode(t, &mesh.Node{Bootstrap: boot})
-	to := echo(t, server, 3)
-	const transfers, size = 12, 4 << 20
-	var failed, done atomic.Int64
-	var moved atomic.Int64 // bytes that have come back
-	var all sync.WaitGroup
-	transfer := func(i int) error {
-		client := peerNode(t, &mesh.Node{Bootstrap: boot})
-		c, err := relayed(client, 2).Dial(within(t), to)
-		if err != nil {
-			return fmt.Errorf("dial: %w", err)
-		}
-		defer c.Close()
-		sent, got := rand.NewChaCha8([32]byte{byte(i)}), rand.NewChaCha8([32]byte{byte(i)})
-		go io.CopyN(c, sent, size)
-		b, want := make([]byte, 32<<10), make([]byte, 32<<10)
-		for left := size; left > 0; left -= len(b) {
-			b = b[:min(len(b), left)]
-			if _, err := io.ReadFull(c, b); err != nil {
-				return fmt.Errorf("with %d bytes to go: %w", left, err)
-			}
-			if got.Read(want[:len(b)]); !bytes.Equal(b, want[:len(b)]) {
-				return errors.New("other bytes came back")
-			}
-			moved.Add(int64(len(b)))
-		}
-		return nil
-	}
-	begin := func(i int) {
-		all.Go(func() {
-			if err := transfer(i); err != nil {
-				failed.Add(1)
-				t.Errorf("transfer %d: %v", i, err)
-			}
-			done.Add(1)
-		})
-	}
-	for i := range transfers / 2 {
-		begin(i)
-	}
-	until(t, "transfers are under way", func() bool { return moved.Load() > size/2 || failed.Load() > 0 })
-	leaving := relays[0]
-	monitor := leaving.monitor()
-	leaving.signal(syscall.SIGTERM)
-	until(t, "it is not ready any more", func() bool {
-		res, err := http.Get(monitor + "/readyz")
-		if err != nil {
-			select {
-			case <-leaving.ended:
-				return true // faster than we looked
-			default:
-				return false
-			}
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusServiceUnavailable
-	})
-	under := done.Load()
-	for i := range transfers / 2 {
-		begin(transfers/2 + i)
-	}
-	if status := leaving.wait(); status != 0 {
-		t.Errorf("its exit status is %d", status)
-	}
-	leaving.waitLog("drained")
-	all.Wait()
-	if under == transfers/2 {
-		t.Error("no transfer was under way when the relay was told to end: make them larger")
-	}
-	t.Logf("DRAIN_FAILED = %d (bar <= 0) of %d transfers of %d MiB over two relays, %d under way", failed.Load(), transfers, size>>20, transfers/2-under)
 }
 
 // TestReload: SIGHUP changes what it may, says what it may not, and drops no circuit; a wrong file changes nothing.

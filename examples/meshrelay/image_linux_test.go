@@ -94,26 +94,91 @@ func TestUnit(t *testing.T) {
 	launch(t, inside(env, "run"), "/state").waitLog("the relay is ready")
 }
 
+// docker returns what runs Docker's commands, at the daemon that is there or at one of the test's own, without a network.
+func docker(t *testing.T) func(args ...string) *exec.Cmd {
+	t.Helper()
+	at := func(env ...string) func(args ...string) *exec.Cmd {
+		return func(args ...string) *exec.Cmd {
+			cmd := exec.CommandContext(within(t), "docker", args...)
+			cmd.Env = append(os.Environ(), env...)
+			return cmd
+		}
+	}
+	answers := func(docker func(...string) *exec.Cmd) bool {
+		out, err := docker("version", "--format", "{{.Server.Os}}").Output()
+		return err == nil && strings.TrimSpace(string(out)) == "linux"
+	}
+	if there := at(); answers(there) {
+		return there
+	}
+	binary, err := exec.LookPath("dockerd")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("no Docker daemon answers, and there is none that could be started: apt-get install docker.io, as root")
+	}
+	dir, err := os.MkdirTemp("", "dockerd") // sockets need a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	in := func(name string) string { return filepath.Join(dir, name) }
+	host := "unix://" + in("sock")
+	daemon := exec.CommandContext(within(t), binary, "--host", host, "--data-root", in("data"), "--exec-root", in("exec"), "--pidfile", in("pid"),
+		"--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs")
+	var said strings.Builder
+	daemon.Stderr = &said
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the daemon
+		defer close(ended)
+		_ = daemon.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = daemon.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	own := at("DOCKER_HOST=" + host)
+	until(t, "the daemon answers, or can't", func() bool {
+		select {
+		case <-ended:
+			t.Skipf("a Docker daemon can't run here: %s", said.String())
+		default:
+		}
+		return answers(own)
+	})
+	return own
+}
+
 // TestImage builds the image and runs it with a read-only filesystem and no privilege.
 func TestImage(t *testing.T) {
-	if out, err := exec.CommandContext(within(t), "docker", "version", "--format", "{{.Server.Os}}").Output(); err != nil || strings.TrimSpace(string(out)) != "linux" {
-		t.Skip("no Docker daemon answers")
+	docker := docker(t)
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := docker(args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("docker %v: %v\n%s", args, err, out)
+		}
+		return string(out)
 	}
-	name := fmt.Sprintf("meshrelay-test-%d", os.Getpid())
-	docker := func(args ...string) string { t.Helper(); return command(t, nil, "docker", args...) }
-	command(t, nil, "sh", "image.sh", name)
+	name, dir := fmt.Sprintf("meshrelay-test-%d", os.Getpid()), t.TempDir()
+	command(t, []string{"CONTEXT=" + dir}, "sh", "image.sh")
+	run("build", "--tag", name, dir)
 	t.Cleanup(func() {
-		_ = exec.Command("docker", "rm", "--force", "--volumes", name).Run()
-		_ = exec.Command("docker", "rmi", "--force", name).Run()
+		_ = docker("rm", "--force", "--volumes", name).Run()
+		_ = docker("rmi", "--force", name).Run()
 	})
-	docker("run", "--detach", "--name", name, "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none",
+	run("run", "--detach", "--name", name, "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none",
 		name, "run", overWS)
 	until(t, "it serves", func() bool {
-		out, err := exec.CommandContext(within(t), "docker", "exec", name, "/meshrelay", "status").Output()
+		out, err := docker("exec", name, "/meshrelay", "status").Output()
 		return err == nil && strings.Contains(string(out), "serving")
 	})
-	docker("stop", "--time=70", name)
-	if status := strings.TrimSpace(docker("inspect", "--format={{.State.ExitCode}}", name)); status != "0" {
-		t.Errorf("its exit status is %s: %s", status, docker("logs", name))
+	if user := strings.TrimSpace(run("inspect", "--format={{.Config.User}}", name)); user != "65532:65532" {
+		t.Errorf("it runs as %s", user)
+	}
+	run("stop", "--time=70", name)
+	if status := strings.TrimSpace(run("inspect", "--format={{.State.ExitCode}}", name)); status != "0" {
+		t.Errorf("its exit status is %s: %s", status, run("logs", name))
 	}
 }

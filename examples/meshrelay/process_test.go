@@ -85,6 +85,9 @@ func TestRelay(t *testing.T) {
 	if status, out := ask(t, "kick", "ann", "--state", p.state); status != program.Usage {
 		t.Errorf("no ID: status %d: %s", status, out)
 	}
+	if status, out := ask(t, "doctor", newID(t, 9).String()+":x", "--state", p.state); status != program.Failed || !strings.Contains(out, "Cause: ") {
+		t.Errorf("the one that runs is not asked: status %d: %s", status, out)
+	}
 	var k kicked
 	owner(&k, "kick", client.ID().String())
 	if k.Sessions != 1 {

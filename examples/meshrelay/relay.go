@@ -178,7 +178,7 @@ func (r *relay) pages(ctx context.Context, s *settings, trace func(string, http.
 			return nil, &program.Error{Status: program.Settings, Err: fmt.Errorf("site.root: %w", err)}
 		}
 		r.closers = append(r.closers, root.Close)
-		pages = http.FileServerFS(root.FS())
+		pages = http.FileServerFS(website{root.FS()})
 	}
 	if r.directory == nil {
 		return pages, nil

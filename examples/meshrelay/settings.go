@@ -59,7 +59,7 @@ type tlsSettings struct {
 }
 
 type registrySettings struct {
-	Serve          string `name:"serve" help:"where to serve a registry: site (at the WebSocket port), HOST:PORT, or nothing"`
+	Serve          string `name:"serve" help:"where to serve a registry: site (at the WebSocket port), HOST:PORT (without TLS: for this machine, or a proxy in front), or nothing"`
 	Keep           string `name:"keep" help:"where its records are kept: memory or file (in the state directory)"`
 	MaxRecords     int    `name:"max-records" help:"how many it holds; 0 is 65536 in memory, 16384 in files"`
 	Requests       int    `name:"requests-per-second" help:"what one address may ask; ten times as much at once"`
@@ -69,7 +69,7 @@ type registrySettings struct {
 }
 
 type monitorSettings struct {
-	Listen string `name:"listen" help:"HOST:PORT of /healthz, /readyz and /metrics; empty: none"`
+	Listen string `name:"listen" help:"HOST:PORT of /healthz, /readyz and /metrics, for whoever reaches it; empty: none"`
 }
 
 type drainSettings struct {

@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -182,4 +185,29 @@ func cut(c net.Conn) {
 		c = t.NetConn()
 	}
 	c.Close()
+}
+
+// A website is the files that strangers see: no lists of what is in a directory, and nothing whose name begins with a dot,
+// which is there for others, but what RFC 8615 says they may look for.
+type website struct{ fs.FS }
+
+// Open implements fs.FS.
+func (w website) Open(name string) (fs.File, error) {
+	none := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.HasPrefix(part, ".") && part != "." && part != ".well-known" {
+			return nil, none
+		}
+	}
+	f, err := w.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || info.IsDir() {
+		if _, missing := fs.Stat(w.FS, path.Join(name, "index.html")); err != nil || missing != nil {
+			f.Close()
+			return nil, none
+		}
+	}
+	return f, nil
 }

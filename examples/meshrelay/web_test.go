@@ -45,6 +45,12 @@ func TestOnePort(t *testing.T) {
 	}
 	write(t, filepath.Join(root, "index.html"), "<h1>Bees</h1>")
 	write(t, filepath.Join(dir, "secret.html"), "not for you")
+	for _, name := range []string{".git/config", "drafts/honey.html", "drafts/.env", ".well-known/security.txt", "bees/index.html"} {
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(root, name), name)
+	}
 	token := write(t, filepath.Join(dir, "token"), "let-me-in\n")
 	p := relayProcess(t, overWSS, "--tls.cert", cert.cert, "--tls.key", cert.key, "--registry.serve=site", "--registry.write-token-file", token, "--site.root", root, "--node.dht=false")
 	_, hostport, _, err := transport.HostPort(p.addr())
@@ -70,6 +76,14 @@ func TestOnePort(t *testing.T) {
 	}
 	if status, _, body := get("/..%2fsecret.html"); status == 200 {
 		t.Errorf("a file beside the site's: %s", body)
+	}
+	for path, want := range map[string]int{
+		"/drafts/honey.html": 200, "/.well-known/security.txt": 200, "/bees/": 200, "/bees": 200,
+		"/drafts/": 404, "/drafts": 404, "/drafts/.env": 404, "/.git/config": 404, "/.well-known/": 404, "/none": 404,
+	} {
+		if status, _, body := get(path); status != want {
+			t.Errorf("%s: %d, want %d: %s", path, status, want, body)
+		}
 	}
 	if status, _, _ := get("/api/v1/ws/x"); status != 404 {
 		t.Errorf("%d where WebSockets are", status)

@@ -66,7 +66,8 @@ func Command(a *program.App, s *node.Settings) *cobra.Command {
 		}
 		return err
 	}
-	return a.WithSettings(c)
+	a.Settings.AddFlags(c.Flags()) // of a node that it makes: examine loads them then
+	return c
 }
 
 func examine(c *cobra.Command, a *program.App, s *node.Settings, q question, silent bool) (r Report, err error) {
@@ -80,6 +81,9 @@ func examine(c *cobra.Command, a *program.App, s *node.Settings, q question, sil
 		for _, s := range r.Steps {
 			tell(s)
 		}
+		return r, err
+	}
+	if err := a.Load(); err != nil {
 		return r, err
 	}
 	state, err := a.Open()

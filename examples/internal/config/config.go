@@ -43,6 +43,9 @@ type Settings struct {
 	leaves []*leaf
 	byPath map[string]*leaf
 	flags  *pflag.FlagSet
+
+	found bool // the file was there, with something in it
+	again bool // so it has to be now
 }
 
 // A leaf is one setting.

@@ -289,4 +289,25 @@ func TestAgain(t *testing.T) {
 	if got := again.Changed(c); !slices.Equal(got, []string{"a", "b"}) || fresh.A != "default" || fresh.C != 7 || old.A != "one" {
 		t.Errorf("changed %v: %+v, %+v", got, old, fresh)
 	}
+	for name, change := range map[string]func() error{"emptied": func() error { return os.Truncate(path, 0) }, "removed": func() error { return os.Remove(path) }} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if again, err = c.Again(&both{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Load(path, false); err == nil {
+			t.Errorf("the file was %s, and that is taken for having no settings", name)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("{}\n")
+	if again, err = c.Again(&both{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Load(path, false); err != nil {
+		t.Error("to have no settings:", err)
+	}
 }

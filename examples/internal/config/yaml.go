@@ -21,7 +21,7 @@ const maxFile = 1 << 20
 // file reads the settings of a YAML file.
 func (c *Settings) file(path string, must bool) (errs []error) {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) && !must {
+	if errors.Is(err, fs.ErrNotExist) && !must && !c.again {
 		return nil
 	}
 	if err != nil {
@@ -42,6 +42,8 @@ func (c *Settings) parse(path string, b []byte) (errs []error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	var doc, more yaml.Node
 	switch err := d.Decode(&doc); {
+	case errors.Is(err, io.EOF) && c.again:
+		return []error{&Error{Where: path, Text: "there is nothing in it any more: was it cut off? To have no settings, write {} into it"}}
 	case errors.Is(err, io.EOF): // nothing but comments
 		return nil
 	case err != nil:
@@ -50,6 +52,7 @@ func (c *Settings) parse(path string, b []byte) (errs []error) {
 	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
 		return []error{&Error{Where: path, Text: "it has a second document, or what follows the first is no YAML: put all settings into one"}}
 	}
+	c.found = true
 	p := parser{c: c, file: path}
 	p.section("", doc.Content[0])
 	return p.errs

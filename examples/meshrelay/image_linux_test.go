@@ -115,7 +115,7 @@ func docker(t *testing.T) func(args ...string) *exec.Cmd {
 	if err != nil || os.Geteuid() != 0 {
 		t.Skip("no Docker daemon answers, and there is none that could be started: apt-get install docker.io, as root")
 	}
-	dir, err := os.MkdirTemp("", "dockerd") // sockets need a short path
+	dir, err := os.MkdirTemp("", "dockerd") //nolint:usetesting // a socket needs a short path
 	if err != nil {
 		t.Fatal(err)
 	}

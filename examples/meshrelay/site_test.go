@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -186,5 +187,48 @@ func TestStrangersAtOnce(t *testing.T) {
 	}
 	if count != 96 || s.order.Len() != 4 || len(s.place) != 4 {
 		t.Errorf("%d were cut, and %d are left", count, s.order.Len())
+	}
+}
+
+// pipes are what a server accepts.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSlow: who says half of what he has to say, or nothing more, is not waited for; nor is who says too much listened to.
+func TestSlow(t *testing.T) {
+	for name, tt := range map[string]struct{ says, hears string }{
+		"nothing":       {"", ""},
+		"half a header": {"GET / HTTP/1.1\r\nHost: x\r\n", ""},
+		"half a body":   {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx", "HTTP/1.1 200 OK"},
+		"nothing more":  {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK"},
+		"a long header": {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", maxHeader+4096) + "\r\n\r\n", "HTTP/1.1 431 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }), slog.New(slog.DiscardHandler))
+				l := make(pipes)
+				served := make(chan error)
+				go func() { served <- server.Serve(l) }() // ends with l
+				c, there := net.Pipe()
+				l <- there
+				go io.WriteString(c, tt.says) // ends with c
+				heard, err := io.ReadAll(c)   // for ever, if nothing ends the connection: the bubble tells of that
+				if err != nil || !strings.HasPrefix(string(heard), tt.hears) {
+					t.Errorf("%q, %v", heard, err)
+				}
+				c.Close()
+				close(l)
+				<-served
+				server.Close()
+			})
+		})
 	}
 }

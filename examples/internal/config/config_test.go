@@ -160,6 +160,7 @@ func TestErrors(t *testing.T) {
 func TestUnknownVariable(t *testing.T) {
 	for name, value := range map[string]string{ // of a Kubernetes service
 		"MESH_TEST_SERVICE_HOST": "192.0.2.1", "MESH_TEST_SERVICE_PORT_HTTP": "80", "MESH_TEST_PORT": "tcp://192.0.2.1:80", "MESH_TEST_PORT_80_TCP_ADDR": "192.0.2.1",
+		"MESH_TEST_MONITOR_SERVICE_PORT": "9464", "MESH_TEST_MONITOR_PORT": "tcp://192.0.2.1:9464", // of meshtest-monitor
 	} {
 		t.Setenv(name, value)
 	}

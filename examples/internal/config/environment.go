@@ -26,8 +26,9 @@ func (c *Settings) variable(path string) string {
 	return c.prefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(path))
 }
 
-// kubernetes are the variables, without the prefix, that it sets in every container for a service of the program's name.
-var kubernetes = regexp.MustCompile(`^(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
+// kubernetes are the variables, without the prefix, that it sets in every container for a service of the program's name, or
+// of one that begins with it.
+var kubernetes = regexp.MustCompile(`^(.+_)?(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)$`)
 
 // unknownVariables are those that somebody set for the program, and that it would not heed: a mistyped allow-file must not
 // let everybody in.

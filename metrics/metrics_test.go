@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http/httptest"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -177,6 +178,22 @@ func TestNames(t *testing.T) {
 					t.Errorf("%s tells of %s, which is not there", file, name)
 				}
 			}
+		}
+	}
+}
+
+// TestLimits: there is a series for each field of mesh.RelayConfig that refuses, also while it has refused nothing.
+func TestLimits(t *testing.T) {
+	told := make(map[string]bool)
+	for _, m := range scrape(t, start(t, new(mesh.Node)))["splitmesh_relay_refused_total"].GetMetric() {
+		told[m.GetLabel()[0].GetValue()] = true
+	}
+	word := regexp.MustCompile(`([a-z])([A-Z])`)
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[mesh.RelayConfig]()) {
+		label := strings.ToLower(word.ReplaceAllString(f.Name, "${1}_$2"))
+		// What a circuit may carry ends one that is there.
+		if refuses := strings.HasPrefix(f.Name, "Max") && f.Name != "MaxCircuitBytes" || f.Name == "Allow"; refuses != told[label] {
+			t.Errorf("%s: told of: %v", f.Name, told[label])
 		}
 	}
 }

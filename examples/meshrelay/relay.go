@@ -47,8 +47,7 @@ type relay struct {
 	patience        atomic.Int64  // time.Duration of a drain
 	end             chan struct{} // closed when somebody wants it to drain and end
 	askEnd          sync.Once
-	drained         chan struct{} // closed when it has; left says what is left
-	left            error
+	drained         chan struct{} // closed when it has
 }
 
 // gcPercent makes the heap half as large again as what is in use, not twice: a relay holds much and allocates little, so
@@ -291,8 +290,8 @@ func (r *relay) drain() {
 	r.log.Info("draining: peers move to other relays", "circuits", r.node.Stats().Relay.Circuits, "timeout", patience)
 	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(patience, time.Nanosecond))
 	defer cancel()
-	if r.left = r.node.Drain(ctx); r.left != nil {
-		r.log.Warn("some peers have not moved", "err", r.left)
+	if err := r.node.Drain(ctx); err != nil {
+		r.log.Warn("some peers have not moved", "err", err)
 	} else {
 		r.log.Info("drained")
 	}

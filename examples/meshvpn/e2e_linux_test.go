@@ -224,9 +224,6 @@ func TestExit(t *testing.T) {
 // TestPrivilege: without CAP_NET_ADMIN it says so, and what to do.
 func TestPrivilege(t *testing.T) {
 	m := newMachine(t, "a")
-	if err := os.Chmod(m.dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
 	c := m.start("up", "--state", m.dir, "--node.dht=false")
 	c.Args = append(c.Args[:4], append([]string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"}, c.Args[4:]...)...)
 	out, err := c.CombinedOutput()

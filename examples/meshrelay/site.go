@@ -30,7 +30,9 @@ type site struct {
 	tls *tls.Config
 	// announce is what others are told of where it listens; nil: where it does.
 	announce func(bound multiaddr.Multiaddr) multiaddr.Multiaddr
-	log      *slog.Logger
+	// most is how many strangers there may be; 0: maxStrangers.
+	most int
+	log  *slog.Logger
 }
 
 // What a request may take. The opening is up to 5.5 KiB of a header.
@@ -74,6 +76,9 @@ func (s *site) Listen(ctx context.Context, addr multiaddr.Multiaddr, admit trans
 		return admit(opening)
 	}, s.pages)
 	l.server = newServer(l, s.log)
+	if s.most > 0 {
+		l.server.ConnState = newStrangers(s.most).note
+	}
 	l.server.Protocols.SetHTTP2(secure)
 	if secure {
 		l.server.TLSConfig = s.tls.Clone() // which the server adds its protocols to

@@ -3,6 +3,7 @@ package program_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -170,5 +172,23 @@ func TestTable(t *testing.T) {
 	}
 	if want := "NAME         STATE\na·[2J        x·y\nlonger name  z·\n"; b.String() != want {
 		t.Errorf("%q", b.String())
+	}
+}
+
+// TestShowJSON: what a terminal would obey or hide is escaped, and read as it was.
+func TestShowJSON(t *testing.T) {
+	const hostile = "ü \x1b[2J \u009b31m \u202e \u200b \U000e0041 \x7f \n <&>"
+	var b bytes.Buffer
+	if err := program.ShowJSON(&b, map[string]string{"text": hostile}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range strings.TrimPrefix(strings.TrimSuffix(b.String(), "\n}\n"), "{\n") {
+		if !unicode.IsPrint(r) {
+			t.Errorf("%q is printed: %s", r, b.String())
+		}
+	}
+	var back map[string]string
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil || back["text"] != hostile {
+		t.Errorf("%q, %v", back, err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 )
@@ -15,11 +17,25 @@ func AddJSON(c *cobra.Command) *bool {
 	return c.Flags().Bool("json", false, "print JSON")
 }
 
-// ShowJSON prints v as indented JSON.
+// ShowJSON prints v as indented JSON. What a terminal would obey, or not show, is escaped.
 func ShowJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	for _, r := range string(b) {
+		switch {
+		case r == '\n' || !unicode.Is(unicode.Cf, r) && Printable(string(r)) == string(r):
+			out.WriteRune(r)
+		default:
+			for _, unit := range utf16.AppendRune(nil, r) {
+				fmt.Fprintf(&out, "\\u%04x", unit)
+			}
+		}
+	}
+	_, err = fmt.Fprintln(w, out.String())
+	return err
 }
 
 // A Table is printed with its columns below each other.

@@ -15,20 +15,36 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 )
 
-// question is what is asked of a program that runs.
-type question struct {
+// A Question is what is asked of a program that runs.
+type Question struct {
 	Target      string `json:"target"`
 	RelayedOnly bool   `json:"relayed_only"`
 }
 
+// An Opener gives the doctor of a program that does not run, and what the question's target is to be dialled as. done is
+// called in the end.
+type Opener func(ctx context.Context, state *program.State, q Question) (d *Doctor, target string, done func() error, err error)
+
 // Handle has a program that runs examine from its own node.
 func Handle(mux *http.ServeMux, n *node.Node, s *node.Settings, dir string) {
-	admin.Handle(mux, "POST /doctor", func(ctx context.Context, q question) (Report, error) {
-		return of(n, s, dir, q.RelayedOnly).Examine(ctx, q.Target, nil), nil
+	Answer(mux, func(_ context.Context, q Question) (*Doctor, string, error) {
+		return Of(n, s, dir, q.RelayedOnly), q.Target, nil
 	})
 }
 
-func of(n *node.Node, s *node.Settings, dir string, relayedOnly bool) *Doctor {
+// Answer is Handle for who has other targets, or not always a node.
+func Answer(mux *http.ServeMux, doctor func(context.Context, Question) (*Doctor, string, error)) {
+	admin.Handle(mux, "POST /doctor", func(ctx context.Context, q Question) (Report, error) {
+		d, target, err := doctor(ctx, q)
+		if err != nil {
+			return Report{}, err
+		}
+		return d.Examine(ctx, target, nil), nil
+	})
+}
+
+// Of is the doctor of a node that was made of the settings.
+func Of(n *node.Node, s *node.Settings, dir string, relayedOnly bool) *Doctor {
 	d := &Doctor{Node: n.Node, State: dir, RelayedOnly: relayedOnly, Clocks: append([]string(nil), s.Registries...)}
 	for _, b := range s.Bootstrap {
 		if strings.HasPrefix(b, "https://") {
@@ -40,6 +56,17 @@ func of(n *node.Node, s *node.Settings, dir string, relayedOnly bool) *Doctor {
 
 // Command is the subcommand doctor. It asks the program that runs, or else makes a node of the settings.
 func Command(a *program.App, s *node.Settings) *cobra.Command {
+	return CommandWith(a, func(ctx context.Context, state *program.State, q Question) (*Doctor, string, func() error, error) {
+		n, err := node.Open(ctx, s, state, a.Log, nil)
+		if err != nil {
+			return nil, "", nil, err
+		}
+		return Of(n, s, state.Dir, q.RelayedOnly), q.Target, n.Close, nil
+	})
+}
+
+// CommandWith is Command for who makes the node otherwise.
+func CommandWith(a *program.App, open Opener) *cobra.Command {
 	c := &cobra.Command{
 		Use: "doctor PEER:SERVICE", Short: "Find out, step by step, why a peer's service can't be reached", Args: cobra.ExactArgs(1),
 		Long: "It looks at this machine's disk and clock, the name, the peer's record, each address (DNS, proxy, port, TLS), the relays,\n" +
@@ -50,7 +77,7 @@ func Command(a *program.App, s *node.Settings) *cobra.Command {
 	relayedOnly := c.Flags().Bool("by-relays", false, "examine a dial that takes no direct path")
 	asJSON := program.AddJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		r, err := examine(c, a, s, question{args[0], *relayedOnly}, *asJSON)
+		r, err := examine(c, a, open, Question{args[0], *relayedOnly}, *asJSON)
 		if err != nil {
 			return err
 		}
@@ -70,7 +97,7 @@ func Command(a *program.App, s *node.Settings) *cobra.Command {
 	return c
 }
 
-func examine(c *cobra.Command, a *program.App, s *node.Settings, q question, silent bool) (r Report, err error) {
+func examine(c *cobra.Command, a *program.App, open Opener, q Question, silent bool) (r Report, err error) {
 	tell := func(s Step) {
 		if !silent {
 			show(a.Out, s)
@@ -91,12 +118,12 @@ func examine(c *cobra.Command, a *program.App, s *node.Settings, q question, sil
 		return r, err
 	}
 	defer state.Close()
-	n, err := node.Open(c.Context(), s, state, a.Log, nil)
+	d, target, done, err := open(c.Context(), state, q)
 	if err != nil {
 		return r, err
 	}
-	defer n.Close()
-	return of(n, s, state.Dir, q.RelayedOnly).Examine(c.Context(), q.Target, tell), nil
+	r = d.Examine(c.Context(), target, tell)
+	return r, done()
 }
 
 // show prints a step.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,15 +23,46 @@ type order struct {
 	Args []string `json:"args,omitempty"`
 }
 
+// reply is what came of it. Status is the exit status that Error means.
+type reply struct {
+	command.Result
+	Error  string `json:"error,omitempty"`
+	Status int    `json:"status,omitempty"`
+}
+
+func obey(ctx context.Context, s *command.Session, o order) *reply {
+	r, err := command.Run(ctx, s, o.Name, o.Args...)
+	switch {
+	case errors.Is(err, command.ErrUsage):
+		return &reply{Error: err.Error(), Status: program.Usage}
+	case err != nil:
+		return &reply{Error: err.Error(), Status: program.Status(err)}
+	}
+	return &reply{Result: *r}
+}
+
 func commands(a *program.App, s *settings) []*cobra.Command {
-	plain := false
+	var lines, background bool
 	run := a.WithSettings(&cobra.Command{
 		Use: "run", Short: "Chat, on the screen",
-		Long:    "Chat, on the screen; with --plain by lines, for pipes, for screen readers, and as a service.",
+		Long: "Chat, on the screen; with --plain by lines, for pipes and for screen readers; with --background without either, as a\n" +
+			"service: what comes is kept, unread, until history, or a run with a screen, shows it.",
 		Example: "  meshchat run --nick Ann\n  meshchat run --plain",
-		RunE:    func(c *cobra.Command, _ []string) error { return run(c.Context(), a, s, plain) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			how := onScreen
+			switch {
+			case background && lines:
+				return &program.Error{Status: program.Usage, Err: errors.New("--plain and --background exclude each other")}
+			case background:
+				how = unseen
+			case lines:
+				how = byLines
+			}
+			return run(c.Context(), a, s, how)
+		},
 	})
-	run.Flags().BoolVar(&plain, "plain", false, "by lines instead of a screen")
+	run.Flags().BoolVar(&lines, "plain", false, "by lines instead of a screen")
+	run.Flags().BoolVar(&background, "background", false, "tell nothing and ask nothing: other commands do")
 	one := func(name string, c *cobra.Command) *cobra.Command {
 		json := program.AddJSON(c)
 		c.RunE = func(c *cobra.Command, args []string) error { return tell(c.Context(), a, s, *json, order{name, args}) }
@@ -52,7 +85,13 @@ func commands(a *program.App, s *settings) []*cobra.Command {
 			Use: "send PETNAME TEXT...", Short: "Send a message, now or when the program runs", Args: cobra.MinimumNArgs(2),
 			Example: "  meshchat send ann see you at eight\n  meshchat send '#garden' hello all",
 		}),
-		one("history", &cobra.Command{Use: "history PETNAME [LINES]", Short: "Print what was said", Args: cobra.RangeArgs(1, 2)}),
+		one("file", &cobra.Command{
+			Use: "file PETNAME PATH", Short: "Offer a file, now or when the program runs", Args: cobra.ExactArgs(2),
+			Long: "Offer a file, now or when the program runs. It is read when it is taken, so it must stay where it is.",
+		}),
+		one("history", &cobra.Command{
+			Use: "history PETNAME [LINES]", Short: "Print what was said, which is read then", Args: cobra.RangeArgs(1, 2),
+		}),
 	}
 }
 
@@ -65,7 +104,14 @@ func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) 
 		}
 		o.Args[0] = strings.TrimSpace(string(b))
 	}
-	r := new(command.Result)
+	if o.Name == "file" && len(o.Args) > 1 { // the program that runs stands elsewhere
+		path, err := filepath.Abs(strings.Join(o.Args[1:], " "))
+		if err != nil {
+			return err
+		}
+		o.Args = []string{o.Args[0], path}
+	}
+	r := new(reply)
 	state, err := a.Open()
 	switch {
 	case program.Status(err) == program.Busy:
@@ -76,6 +122,9 @@ func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) 
 	}
 	if err != nil {
 		return err
+	}
+	if r.Error != "" {
+		return &program.Error{Status: r.Status, Err: errors.New(r.Error)}
 	}
 	if json {
 		return program.ShowJSON(a.Out, r.Data)
@@ -89,11 +138,11 @@ func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) 
 }
 
 // offline obeys a command without a node: what it sends waits for the next run.
-func offline(ctx context.Context, a *program.App, s *settings, state *program.State, o order) (*command.Result, error) {
+func offline(ctx context.Context, a *program.App, s *settings, state *program.State, o order) (*reply, error) {
 	session, err := open(ctx, a, s, state)
 	if err != nil {
 		return nil, err
 	}
 	defer session.Store.Close()
-	return command.Run(ctx, session, o.Name, o.Args...)
+	return obey(ctx, session, o), nil
 }

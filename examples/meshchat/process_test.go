@@ -101,7 +101,12 @@ type plainRun struct {
 
 func startPlain(t *testing.T, env []string) *plainRun {
 	t.Helper()
-	p := &plainRun{t: t, cmd: exec.CommandContext(t.Context(), executable(t), "run", "--plain"), ended: make(chan struct{})}
+	return start(t, env, "--plain")
+}
+
+func start(t *testing.T, env []string, how string) *plainRun {
+	t.Helper()
+	p := &plainRun{t: t, cmd: exec.CommandContext(t.Context(), executable(t), "run", how), ended: make(chan struct{})}
 	p.cmd.Env = env
 	p.cmd.Stderr = t.Output()
 	var err error
@@ -256,15 +261,18 @@ func TestCommandLine(t *testing.T) {
 		{1, "not an invitation", []string{"join", "meshchat:AAAA"}},
 		{1, "your own", nil},
 		{2, "accepts", []string{"join"}},
-		{1, "wrong usage", []string{"do", "nothing"}},
+		{2, "wrong usage", []string{"do", "nothing"}},
 		{0, "/verify WHO", []string{"do", "help"}},
 		{2, "run --plain", []string{"run"}},
 		{2, "run --plain", []string{}},
+		{2, "exclude each other", []string{"run", "--plain", "--background"}},
+		{1, "no contact, request or room is called so", []string{"doctor", "bob"}},
 		{3, "MESHCHAT_PATHS", []string{"contacts"}},
+		{3, "MESHCHAT_RELAYED_ONLY", []string{"contacts"}},
 	} {
 		e := env
 		if tt.status == 3 {
-			e = append([]string{"MESHCHAT_PATHS=9"}, env...)
+			e = append([]string{"MESHCHAT_PATHS=9", "MESHCHAT_RELAYED_ONLY=true", "MESHCHAT_NODE_LISTEN=/ip4/127.0.0.1/tcp/0/ws"}, env...)
 		}
 		if tt.args == nil {
 			own, _ := once(t, env, "invite")

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/term"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/chat"
@@ -42,9 +44,7 @@ func open(ctx context.Context, a *program.App, s *settings, state *program.State
 		Store: st, ID: key.ID(), Nick: cmp.Or(s.Nick, s.Node.Name), Dir: dir, AutoAccept: int64(s.AcceptFiles), Log: a.Log,
 		Dialer: mesh.Dialer{RelayedOnly: s.RelayedOnly, Paths: s.Paths},
 		Open: func(ctx context.Context, addrs []string, authorize chat.Authorize) (chat.Node, error) {
-			settings := s.Node
-			settings.Bootstrap = append(append([]string{}, settings.Bootstrap...), addrs...)
-			n, err := node.Open(ctx, &settings, state, a.Log, func(n *mesh.Node) { n.Authorize = authorize })
+			n, err := node.Open(ctx, s.nodeWith(addrs), state, a.Log, func(n *mesh.Node) { n.Authorize = authorize })
 			if err != nil {
 				return chat.Node{}, err
 			}
@@ -52,6 +52,13 @@ func open(ctx context.Context, a *program.App, s *settings, state *program.State
 		},
 	})
 	return &command.Session{Engine: e, Addrs: func() []multiaddr.Multiaddr { return whereabouts(s, e.Node()) }}, nil
+}
+
+// nodeWith are the settings of a node that knows more addresses.
+func (s *settings) nodeWith(addrs []string) *node.Settings {
+	n := s.Node
+	n.Bootstrap = slices.Concat(n.Bootstrap, addrs)
+	return &n
 }
 
 // whereabouts are the addresses that an invitation has: our own, unless they mean nothing elsewhere, and our relays'.
@@ -87,14 +94,23 @@ func onTerminal(a *program.App) error {
 	return nil
 }
 
+// How a person sees the chat.
+type face int
+
+const (
+	onScreen face = iota
+	byLines
+	unseen // by nobody: other commands ask
+)
+
 // run chats until ctx ends or the person has had enough.
-func run(ctx context.Context, a *program.App, s *settings, lines bool) (err error) {
+func run(ctx context.Context, a *program.App, s *settings, how face) (err error) {
 	state, err := a.Open()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
-	if !lines {
+	if how == onScreen {
 		if err := onTerminal(a); err != nil {
 			return err
 		}
@@ -118,9 +134,8 @@ func run(ctx context.Context, a *program.App, s *settings, lines bool) (err erro
 	}
 	defer func() { err = errors.Join(err, session.Store.Close()) }()
 	mux := http.NewServeMux()
-	admin.Handle(mux, "POST /command", func(ctx context.Context, o order) (*command.Result, error) {
-		return command.Run(ctx, session, o.Name, o.Args...)
-	})
+	admin.Handle(mux, "POST /command", func(ctx context.Context, o order) (*reply, error) { return obey(ctx, session, o), nil })
+	doctor.Answer(mux, examining(session, s, state.Dir))
 	server, err := admin.Listen(state.Dir, mux)
 	if err != nil {
 		return err
@@ -134,10 +149,13 @@ func run(ctx context.Context, a *program.App, s *settings, lines bool) (err erro
 		ended <- session.Run(ctx)
 		cancel()
 	}()
-	if lines {
-		err = plain.Run(ctx, session, a.In, a.Out)
-	} else {
+	switch how {
+	case onScreen:
 		err = tui.Run(ctx, session, a.In, a.Out)
+	case byLines:
+		err = plain.Run(ctx, session, a.In, a.Out)
+	case unseen:
+		<-ctx.Done()
 	}
 	cancel()
 	return errors.Join(err, <-ended)

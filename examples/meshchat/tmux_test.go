@@ -197,7 +197,7 @@ func TestScreen(t *testing.T) {
 
 	bob.must("resize-window", "-x", "40", "-y", "10") // no room for the list
 	bob.until("no list", func(now string) bool {
-		return !strings.Contains(now, "│") && strings.Contains(now, "read this later")
+		return !strings.Contains(now, "│") && strings.Contains(now, "ann: then read")
 	})
 	bob.must("resize-window", "-x", "120", "-y", "30")
 	bob.sees("│", "ann: hello bob")

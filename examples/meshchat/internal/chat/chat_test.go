@@ -28,9 +28,7 @@ func TestTalk(t *testing.T) {
 	ann.says(with(bob), "hello")
 	bob.hears(with(ann), "ann: hello")
 	ann.marked(with(bob), "delivered")
-	if err := bob.MarkRead(t.Context(), with(ann)); err != nil {
-		t.Fatal(err)
-	}
+	bob.reads(with(ann))
 	ann.marked(with(bob), "read")
 	bob.says(with(ann), "good day")
 	ann.hears(with(bob), "me: hello", "bob: good day")
@@ -92,7 +90,7 @@ func TestRoom(t *testing.T) {
 	cy.hears(room, "ann: welcome")
 	ann.marked(room, "delivered 2/2")
 	bob.says(room, "hi all")
-	who := bob.ID.Short()
+	who := stranger(bob.ID)
 	cy.hears(room, "ann: welcome", who+": hi all")
 	ann.hears(room, "me: welcome", "bob: hi all")
 	if chat, err := cy.Resolve(t.Context(), "#garden"); err != nil || chat != room {
@@ -193,8 +191,16 @@ func TestFile(t *testing.T) {
 		if err := dropper.DropFile(t.Context(), dropper.file(store.Offered).Number); err != nil {
 			t.Fatal(err)
 		}
-		ann.file(store.Declined)
-		bob.file(store.Declined)
+		want := store.Declined
+		if dropper == ann {
+			want = store.Withdrawn
+		}
+		ann.file(want)
+		if f := bob.file(want); dropper == ann {
+			if err := bob.AcceptFile(t.Context(), f.Number); err == nil {
+				t.Error("what was taken back is accepted")
+			}
+		}
 	}
 	left, err := os.ReadDir(bob.Dir)
 	if err != nil || len(left) != 2 {

@@ -247,7 +247,10 @@ func (c *courier) next(ctx context.Context) (items []store.Item, read uint64, wa
 			return err
 		}
 		read = mark.Seen
-		waiting, err := tx.Queue(c.peer, 4*protocol.MaxBatch)
+		waiting, lost, err := tx.Queue(c.peer, 4*protocol.MaxBatch)
+		if lost > 0 {
+			err = errors.Join(err, c.e.lost(tx, c.peer))
+		}
 		size := 0
 		for _, i := range waiting {
 			if p := c.later[i.Message.In(c.peer)]; now.Before(p.until) {

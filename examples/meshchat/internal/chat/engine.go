@@ -15,15 +15,11 @@ package chat
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"net"
-	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/store"
@@ -36,9 +32,13 @@ const (
 	MaxRequests     = 32 // of strangers
 	MaxHeld         = 8  // messages of each
 	MaxRoomsOf      = 32 // of one creator
-	maxConns        = 256
-	maxTransfers    = 16 // at once
-	maxExtraAddrs   = 32 // of invitations
+	maxConns        = 1024
+	maxStrangers    = 32             // of the conns
+	strangerIdle    = time.Minute    // that a stranger may say nothing
+	paceRate        = rate.Limit(20) // messages a second of one peer, after a queue's worth
+	maxTransfers    = 16             // at once
+	maxTransfersOf  = 4              // of one peer
+	maxExtraAddrs   = 32             // of invitations
 	eventsBuffer    = 256
 	helloTimeout    = 20 * time.Second
 	answerTimeout   = 2 * time.Minute // longer than a mesh keeps a session without paths
@@ -80,10 +80,11 @@ type Engine struct {
 	node     *mesh.Node // nil: none
 	problem  error      // why there is none
 	couriers map[identity.ID]*courier
-	conns    map[identity.ID]net.Conn // that came in
-	spawn    spawn                    // nil: none
-	services map[string]identity.ID   // of files: who may use them
-	moving   map[int64]*progress      // transfers that run
+	conns    map[identity.ID]*incoming
+	paces    map[identity.ID]*rate.Limiter
+	spawn    spawn                  // nil: none
+	services map[string]identity.ID // of files: who may use them
+	moving   map[int64]*progress    // transfers that run
 }
 
 // A spawn starts a goroutine that ends with the node, or when it is cancelled. It is called with mu held.
@@ -117,7 +118,7 @@ const (
 func New(o Options) *Engine {
 	return &Engine{
 		Options: o, changed: make(chan struct{}, 1), subs: make(map[chan Event]bool), couriers: make(map[identity.ID]*courier),
-		conns: make(map[identity.ID]net.Conn), services: make(map[string]identity.ID), moving: make(map[int64]*progress),
+		conns: make(map[identity.ID]*incoming), paces: make(map[identity.ID]*rate.Limiter), services: make(map[string]identity.ID), moving: make(map[int64]*progress),
 	}
 }
 
@@ -159,203 +160,4 @@ func (e *Engine) Node() *mesh.Node {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.node
-}
-
-// Run has the chat take part in the mesh until ctx ends. It returns the error of opening the first node.
-func (e *Engine) Run(ctx context.Context) error {
-	for first := true; ; first = false {
-		err := e.serve(ctx)
-		e.mu.Lock()
-		e.node, e.problem = nil, err
-		e.mu.Unlock()
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was told to end, and has
-		}
-		if err == nil {
-			continue // opened anew
-		}
-		if first {
-			return err
-		}
-		e.Log.Error("the node did not start", "err", err)
-		e.publish(Event{Kind: Noted, Text: "the node did not start: " + err.Error()})
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-e.changed:
-		case <-time.After(10 * time.Second):
-		}
-	}
-}
-
-// serve opens a node and has it work until ctx ends or the node is to be opened anew.
-func (e *Engine) serve(ctx context.Context) (err error) {
-	addrs, err := e.addrs(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := e.Open(ctx, addrs, e.authorize)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer func() {
-		cancel()
-		e.mu.Lock()
-		e.node, e.spawn = nil, nil
-		clear(e.couriers)
-		e.mu.Unlock()
-		// What is under way is delivered by Close, or it is sent again when there is a node.
-		err = errors.Join(err, n.Close())
-		wg.Wait()
-	}()
-	l, err := n.Listen(protocol.Service)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	e.node, e.problem = n.Node, nil
-	e.spawn = func(f func(context.Context)) context.CancelFunc {
-		ctx, cancel := context.WithCancel(ctx)
-		wg.Go(func() {
-			defer cancel()
-			f(ctx)
-		})
-		return cancel
-	}
-	e.mu.Unlock()
-	wg.Go(func() { e.accept(ctx, l) })
-	if err := e.refresh(ctx); err != nil {
-		return err
-	}
-	if err := e.resume(ctx); err != nil {
-		return err
-	}
-	e.publish(Event{Kind: People})
-	select {
-	case <-ctx.Done():
-	case <-e.changed:
-		e.Log.Info("opening the node anew, with other addresses")
-	}
-	return nil
-}
-
-// addrs are those of invitations: where contacts may be found.
-func (e *Engine) addrs(ctx context.Context) (out []string, err error) {
-	err = e.Store.View(ctx, func(tx *store.Tx) error {
-		people, err := tx.Contacts()
-		for _, c := range people {
-			for _, a := range c.Addrs {
-				if c.Standing == store.Friend && !slices.Contains(out, a) && len(out) < maxExtraAddrs {
-					out = append(out, a)
-				}
-			}
-		}
-		return err
-	})
-	return out, err
-}
-
-// refresh starts couriers that are missing: one for each contact, and for whoever else something waits.
-func (e *Engine) refresh(ctx context.Context) error {
-	wanted := make(map[identity.ID]bool)
-	blocked := make(map[identity.ID]bool)
-	err := e.Store.View(ctx, func(tx *store.Tx) error {
-		people, err := tx.Contacts()
-		if err != nil {
-			return err
-		}
-		for _, c := range people {
-			wanted[c.ID] = c.Standing == store.Friend
-			blocked[c.ID] = c.Standing == store.Blocked
-		}
-		rooms, err := tx.Rooms()
-		if err != nil {
-			return err
-		}
-		for _, r := range rooms {
-			for _, m := range append(r.Members, r.Chat.Peer) {
-				if n, err := tx.Queued(m); err != nil {
-					return err
-				} else if n > 0 {
-					wanted[m] = true
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for id, c := range e.couriers {
-		if !wanted[id] || blocked[id] {
-			c.stop()
-			delete(e.couriers, id)
-		}
-	}
-	for id, c := range e.conns {
-		if blocked[id] {
-			c.Close()
-		}
-	}
-	if e.spawn == nil {
-		return nil
-	}
-	for id := range maps.Keys(wanted) {
-		if wanted[id] && !blocked[id] && id != e.ID && e.couriers[id] == nil {
-			c := newCourier(e, id)
-			e.couriers[id] = c
-			c.stop = e.spawn(c.run)
-		}
-	}
-	return nil
-}
-
-// wake has the courier of a peer look at what waits; now has it dial at once.
-func (e *Engine) wake(ctx context.Context, now bool, peers ...identity.ID) {
-	if err := e.refresh(ctx); err != nil && ctx.Err() == nil {
-		e.Log.Error("couriers", "err", err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, id := range peers {
-		if c := e.couriers[id]; c != nil {
-			c.wake(now)
-		}
-	}
-}
-
-// Online reports whether there is a session with the peer.
-func (e *Engine) Online() map[identity.ID]bool {
-	out := make(map[identity.ID]bool)
-	if n := e.Node(); n != nil {
-		for _, p := range n.Peers() {
-			if p.Up {
-				out[p.ID] = true
-			}
-		}
-	}
-	return out
-}
-
-// authorize lets everyone chat who isn't blocked, and those send a file whose file was accepted.
-func (e *Engine) authorize(ctx context.Context, peer identity.ID, service string) error {
-	if strings.HasPrefix(service, protocol.FileService) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.services[service] != peer {
-			return fmt.Errorf("%s was not asked for this file", peer.Short())
-		}
-		return nil
-	}
-	return e.Store.View(ctx, func(tx *store.Tx) error {
-		c, err := tx.Contact(peer)
-		if err == nil && c != nil && c.Standing == store.Blocked {
-			err = fmt.Errorf("%s is blocked", peer.Short())
-		}
-		return err
-	})
 }

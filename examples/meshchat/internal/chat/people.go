@@ -84,10 +84,11 @@ func (e *Engine) meet(ctx context.Context, peer identity.ID, h *protocol.Hello) 
 			return err
 		}
 		known = c != nil && c.Standing == store.Friend
-		if known || h.Secret == nil || c != nil && c.Standing == store.Blocked {
+		if h.Secret == nil || c != nil && c.Standing == store.Blocked {
 			return nil
 		}
-		if ok, err := tx.UseInvitation(h.Secret, time.Now()); err != nil || !ok {
+		// It is used up by a contact too: it was for him.
+		if ok, err := tx.UseInvitation(h.Secret, time.Now()); err != nil || !ok || known {
 			return err
 		}
 		if c == nil {
@@ -106,9 +107,19 @@ func (e *Engine) meet(ctx context.Context, peer identity.ID, h *protocol.Hello) 
 	return known, err
 }
 
+// update runs f in a transaction, and then does what it has left to be done.
+func (e *Engine) update(ctx context.Context, f func(*store.Tx, *after) error) error {
+	a := newAfter()
+	err := e.Store.Update(ctx, func(tx *store.Tx) error { return f(tx, a) })
+	if err == nil {
+		a.run(ctx, e)
+	}
+	return err
+}
+
 // change changes a contact.
-func (e *Engine) change(ctx context.Context, id identity.ID, f func(*store.Tx, *store.Contact) error) error {
-	err := e.Store.Update(ctx, func(tx *store.Tx) error {
+func (e *Engine) change(ctx context.Context, id identity.ID, f func(*store.Tx, *after, *store.Contact) error) error {
+	return e.update(ctx, func(tx *store.Tx, a *after) error {
 		c, err := tx.Contact(id)
 		if err != nil {
 			return err
@@ -116,29 +127,29 @@ func (e *Engine) change(ctx context.Context, id identity.ID, f func(*store.Tx, *
 		if c == nil {
 			return ErrUnknown
 		}
-		if err := f(tx, c); err != nil {
+		if err := f(tx, a, c); err != nil {
 			return err
 		}
+		a.wake[id] = true
+		a.events = append(a.events, Event{Kind: People, Chat: protocol.Chat{Peer: id}})
 		return tx.PutContact(c)
 	})
-	if err == nil {
-		e.wake(ctx, false)
-		e.publish(Event{Kind: People, Chat: protocol.Chat{Peer: id}})
-	}
-	return err
 }
 
-// SetStanding makes somebody a contact, or blocks him.
+// SetStanding makes somebody a contact, or blocks him: then he is out of our rooms, and no file goes to or fro.
 func (e *Engine) SetStanding(ctx context.Context, id identity.ID, s store.Standing) error {
-	return e.change(ctx, id, func(_ *store.Tx, c *store.Contact) error {
+	return e.change(ctx, id, func(tx *store.Tx, a *after, c *store.Contact) error {
 		c.Standing = s
-		return nil
+		if s != store.Blocked {
+			return nil
+		}
+		return errors.Join(e.expel(tx, a, id), e.dropFiles(tx, a, id))
 	})
 }
 
 // Verified notes that the words were compared.
 func (e *Engine) Verified(ctx context.Context, id identity.ID) error {
-	return e.change(ctx, id, func(_ *store.Tx, c *store.Contact) error {
+	return e.change(ctx, id, func(_ *store.Tx, _ *after, c *store.Contact) error {
 		c.Verified = true
 		return nil
 	})
@@ -147,9 +158,12 @@ func (e *Engine) Verified(ctx context.Context, id identity.ID) error {
 // Rename gives a contact another petname, or a room.
 func (e *Engine) Rename(ctx context.Context, chat protocol.Chat, name string) error {
 	if chat.Room == 0 {
-		return e.change(ctx, chat.Peer, func(tx *store.Tx, c *store.Contact) error { return rename(tx, c, name) })
+		return e.change(ctx, chat.Peer, func(tx *store.Tx, _ *after, c *store.Contact) error { return rename(tx, c, name) })
 	}
-	return e.Store.Update(ctx, func(tx *store.Tx) error {
+	if !registry.ValidName(name) {
+		return fmt.Errorf("%.40q is no name of a room: 1 to %d characters a-z, 0-9 and hyphen", name, registry.MaxName)
+	}
+	return e.update(ctx, func(tx *store.Tx, a *after) error {
 		r, err := tx.Room(chat)
 		if err == nil && r == nil {
 			err = ErrUnknown
@@ -157,26 +171,40 @@ func (e *Engine) Rename(ctx context.Context, chat protocol.Chat, name string) er
 		if err != nil {
 			return err
 		}
+		if r.Name == name {
+			return nil
+		}
 		if r.Name, err = freeRoom(tx, name); err != nil {
 			return err
 		}
+		a.events = append(a.events, Event{Kind: People, Chat: chat})
 		return tx.PutRoom(r)
 	})
 }
 
-// Forget forgets a contact or a room, and what was said there.
+// Forget forgets a contact or a room, and what was said there. A contact is then out of our rooms; a room must have been left.
 func (e *Engine) Forget(ctx context.Context, chat protocol.Chat) error {
-	err := e.Store.Update(ctx, func(tx *store.Tx) error {
+	return e.update(ctx, func(tx *store.Tx, a *after) error {
+		a.wake[chat.Peer] = true
+		a.events = append(a.events, Event{Kind: People, Chat: chat})
 		if chat.Room == 0 {
-			return tx.DropContact(chat.Peer)
+			ours := func(m *protocol.Message) bool { return m.Room == nil || m.Room.Peer == e.ID }
+			return errors.Join(e.expel(tx, a, chat.Peer), e.dropFiles(tx, a, chat.Peer), tx.DropQueued(chat.Peer, ours), tx.DropContact(chat.Peer))
 		}
-		return tx.DropRoom(chat)
+		r, err := tx.Room(chat)
+		switch {
+		case err != nil:
+			return err
+		case r == nil:
+			return ErrUnknown
+		case !r.Gone:
+			return fmt.Errorf("you are in #%s: leave it first", r.Name)
+		case !r.Left:
+			return tx.DropRoom(chat)
+		}
+		r.Forgotten = true // its creator, who does not know yet, must not put us in it again
+		return errors.Join(tx.DropHistory(chat), tx.PutRoom(r))
 	})
-	if err == nil {
-		e.wake(ctx, false)
-		e.publish(Event{Kind: People, Chat: chat})
-	}
-	return err
 }
 
 // Resolve finds a chat by what a person calls it: a petname, an ID, or # and the name of a room.
@@ -205,6 +233,9 @@ func (e *Engine) Resolve(ctx context.Context, name string) (chat protocol.Chat, 
 	return chat, err
 }
 
+// self is what stands before our own words, and nobody else is called.
+const self = "me"
+
 // Name is what a person calls a peer.
 func (e *Engine) Name(ctx context.Context, id identity.ID) (name string) {
 	err := e.Store.View(ctx, func(tx *store.Tx) error {
@@ -212,20 +243,24 @@ func (e *Engine) Name(ctx context.Context, id identity.ID) (name string) {
 		return nil
 	})
 	if err != nil {
-		return id.Short()
+		return stranger(id)
 	}
 	return name
 }
 
 func (e *Engine) nameIn(tx *store.Tx, id identity.ID) string {
 	if id == e.ID {
-		return "me"
+		return self
 	}
 	if c, err := tx.Contact(id); err == nil && c != nil {
 		return c.Name
 	}
-	return id.Short()
+	return stranger(id)
 }
+
+// stranger is what somebody is called whom we have no name for. No contact can be called so; and there are too many for
+// somebody to make a key whose is the same.
+func stranger(id identity.ID) string { return "?" + id.String()[:16] }
 
 // ChatName is what a person calls a chat.
 func (e *Engine) ChatName(ctx context.Context, chat protocol.Chat) (name string) {
@@ -251,6 +286,9 @@ func rename(tx *store.Tx, c *store.Contact, name string) (err error) {
 	}
 	if !registry.ValidName(name) {
 		return fmt.Errorf("%.40q is no petname: 1 to %d characters a-z, 0-9 and hyphen", name, registry.MaxName)
+	}
+	if name == self {
+		return errors.New("you are called " + self)
 	}
 	people, err := tx.Contacts()
 	for _, p := range people {
@@ -296,7 +334,7 @@ func petname(text, otherwise string) string {
 		}
 		return '-'
 	}, text)
-	if name = strings.Trim(name[:min(len(name), registry.MaxName-6)], "-"); registry.ValidName(name) {
+	if name = strings.Trim(name[:min(len(name), registry.MaxName-6)], "-"); registry.ValidName(name) && name != self {
 		return name
 	}
 	return otherwise

@@ -2,9 +2,12 @@ package chat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/store"
@@ -12,7 +15,16 @@ import (
 	"github.com/splitmesh/splitmesh/mesh"
 )
 
-// accept serves conns until the node is closed. Of each peer there is one at a time, the newest.
+// An incoming is a conn that a peer has dialled.
+type incoming struct {
+	net.Conn
+	known bool // the peer is a contact, or in a room with us
+	since time.Time
+	stop  context.CancelFunc // closes it
+}
+
+// accept serves conns until the node is closed. Of each peer there is one at a time, the newest; strangers have a few
+// together, so that they don't keep out those whom we know.
 func (e *Engine) accept(ctx context.Context, l net.Listener) {
 	for {
 		conn, err := l.Accept()
@@ -24,24 +36,63 @@ func (e *Engine) accept(ctx context.Context, l net.Listener) {
 			conn.Close()
 			continue
 		}
-		e.mu.Lock()
-		old := e.conns[addr.ID]
-		full := old == nil && len(e.conns) >= maxConns
-		if !full && e.spawn != nil {
-			e.conns[addr.ID] = conn
-			e.spawn(func(ctx context.Context) { e.converse(ctx, conn, addr.ID) })
-		} else {
+		c := &incoming{Conn: conn, known: e.acquainted(ctx, addr.ID), since: time.Now()}
+		if !e.admit(c, addr.ID) {
 			conn.Close()
-		}
-		e.mu.Unlock()
-		if old != nil {
-			old.Close()
 		}
 	}
 }
 
+// admit starts the goroutine of a conn, and ends that of the one in whose place it is. It reports whether there was room.
+func (e *Engine) admit(c *incoming, peer identity.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.spawn == nil {
+		return false
+	}
+	var oldest identity.ID
+	strangers := 0
+	for id, o := range e.conns {
+		if o.known || id == peer {
+			continue
+		}
+		if strangers++; oldest.IsZero() || o.since.Before(e.conns[oldest].since) {
+			oldest = id
+		}
+	}
+	full := len(e.conns) >= maxConns
+	switch old := e.conns[peer]; {
+	case old != nil:
+		old.stop()
+	case strangers >= maxStrangers && !c.known, full && strangers > 0:
+		e.conns[oldest].stop()
+		delete(e.conns, oldest)
+	case full:
+		return false
+	}
+	e.conns[peer] = c
+	c.stop = e.spawn(func(ctx context.Context) { e.converse(ctx, c, peer) })
+	return true
+}
+
+// acquainted reports whether the peer is a contact, or in a room with us.
+func (e *Engine) acquainted(ctx context.Context, peer identity.ID) (known bool) {
+	_ = e.Store.View(ctx, func(tx *store.Tx) error { // then he is a stranger
+		if c, err := tx.Contact(peer); err != nil || c != nil && c.Standing != store.Request {
+			known = c != nil && c.Standing == store.Friend
+			return err
+		}
+		rooms, err := tx.Rooms()
+		for i := range rooms {
+			known = known || !rooms[i].Gone && rooms[i].Has(peer)
+		}
+		return err
+	})
+	return known
+}
+
 // converse takes what a peer brings.
-func (e *Engine) converse(ctx context.Context, conn net.Conn, peer identity.ID) {
+func (e *Engine) converse(ctx context.Context, conn *incoming, peer identity.ID) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	err := e.listen(ctx, conn, peer)
 	conn.Close()
@@ -56,40 +107,74 @@ func (e *Engine) converse(ctx context.Context, conn net.Conn, peer identity.ID) 
 	}
 }
 
-func (e *Engine) listen(ctx context.Context, conn net.Conn, peer identity.ID) error {
+func (e *Engine) listen(ctx context.Context, conn *incoming, peer identity.ID) error {
 	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
 	h := new(protocol.Hello)
 	if err := protocol.Read(conn, protocol.MaxHello, h); err != nil {
 		return err
 	}
-	known, err := e.meet(ctx, peer, h)
+	friend, err := e.meet(ctx, peer, h)
 	if err != nil {
 		return err
 	}
-	if err := protocol.Write(conn, &protocol.Welcome{Version: protocol.Version, Known: known}); err != nil {
+	if err := protocol.Write(conn, &protocol.Welcome{Version: protocol.Version, Known: friend}); err != nil {
 		return err
 	}
 	if h.Version != protocol.Version {
 		return fmt.Errorf("the peer speaks version %d of the chat protocol", h.Version)
 	}
-	if known {
+	if friend {
+		e.mu.Lock()
+		conn.known = true
+		e.mu.Unlock()
 		e.wake(ctx, true, peer) // he is back
 		e.publish(Event{Kind: People})
 	}
 	_ = conn.SetDeadline(time.Time{})
 	for {
+		if !conn.known { // only this goroutine changes it
+			_ = conn.SetReadDeadline(time.Now().Add(strangerIdle))
+		}
 		b := new(protocol.Batch)
 		if err := protocol.Read(conn, protocol.MaxFrame, b); err != nil {
 			return err
 		}
 		status, err := e.take(ctx, peer, h.Nick, b)
 		if err != nil {
+			e.notKept(ctx, err)
 			return err
 		}
 		_ = conn.SetWriteDeadline(time.Now().Add(answerTimeout))
 		if err := protocol.Write(conn, &protocol.Answer{Status: status}); err != nil {
 			return err
 		}
+		if err := e.pace(peer).WaitN(ctx, max(len(b.Messages), 1)); err != nil {
+			return err
+		}
+	}
+}
+
+// pace is how much a peer may say, over all of his conns: what waited for us all at once, and then no more than a person
+// reads.
+func (e *Engine) pace(peer identity.ID) *rate.Limiter {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.paces[peer]
+	if l == nil {
+		if len(e.paces) >= maxConns { // those of who was quiet are full anyway
+			clear(e.paces)
+		}
+		l = rate.NewLimiter(paceRate, store.MaxQueue)
+		e.paces[peer] = l
+	}
+	return l
+}
+
+// notKept tells why what came could not be kept. It is not lost: whoever sent it has it, and tries again.
+func (e *Engine) notKept(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		e.Log.Error("what came can't be kept", "err", err)
+		e.publish(Event{Kind: Noted, Text: "what others send can't be kept: " + err.Error()})
 	}
 }
 
@@ -173,8 +258,10 @@ func (e *Engine) takeOne(tx *store.Tx, after *after, peer identity.ID, nick stri
 		return protocol.Refused, nil
 	case m.Members != nil:
 		s, err = e.takeMembers(tx, after, peer, friend, m)
+	case m.Leave:
+		s, err = protocol.Taken, e.takeLeave(tx, after, peer, *m.Room)
 	case m.Room != nil:
-		s, err = e.mayWrite(tx, peer, friend, *m.Room)
+		s, err = e.mayWrite(tx, peer, *m.Room)
 	case m.Reply != nil:
 		s, err = e.takeReply(tx, after, peer, m.Reply)
 	case !friend:
@@ -186,8 +273,17 @@ func (e *Engine) takeOne(tx *store.Tx, after *after, peer identity.ID, nick stri
 		return s, err
 	}
 	if m.Text != "" || m.File != nil {
-		if err := e.logged(tx, after, chat, peer, friend, m); err != nil {
+		err := e.logged(tx, after, chat, peer, friend, m)
+		if errors.Is(err, store.ErrFull) {
+			return protocol.Refused, nil
+		}
+		if err != nil {
 			return 0, err
+		}
+	}
+	if chat.Room != 0 { // of rooms that are not here nothing is kept: their numbers are endless
+		if r, err := tx.Room(chat); err != nil || r == nil {
+			return s, err
 		}
 	}
 	mark.In = m.ID
@@ -201,6 +297,13 @@ func (e *Engine) logged(tx *store.Tx, after *after, chat protocol.Chat, peer ide
 		written = now
 	}
 	said := &store.Message{From: peer, ID: m.ID, Time: written, Text: m.Text, File: m.File}
+	x := &store.Transfer{Peer: peer, ID: m.ID, Chat: chat, State: store.Offered}
+	if m.File != nil {
+		x.Name, x.Size = safeName(m.File.Name), m.File.Size
+		if err := tx.PutTransfer(x); err != nil {
+			return err
+		}
+	}
 	if err := tx.Log(chat, said); err != nil {
 		return err
 	}
@@ -208,12 +311,8 @@ func (e *Engine) logged(tx *store.Tx, after *after, chat protocol.Chat, peer ide
 	if m.File == nil {
 		return nil
 	}
-	x := &store.Transfer{Peer: peer, ID: m.ID, Chat: chat, Name: safeName(m.File.Name), Size: m.File.Size, State: store.Offered}
-	if err := tx.PutTransfer(x); err != nil {
-		return err
-	}
 	after.events = append(after.events, Event{Kind: Filed, Chat: chat, Transfer: x})
-	if friend && e.AutoAccept > 0 && x.Size <= e.AutoAccept {
+	if friend && e.AutoAccept > 0 && x.Size <= e.AutoAccept && e.roomFor(10*x.Size) == nil {
 		return e.acceptIn(tx, after, x)
 	}
 	return nil

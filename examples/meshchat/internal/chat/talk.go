@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -42,19 +43,24 @@ func (e *Engine) say(ctx context.Context, chat protocol.Chat, m protocol.Message
 		if chat.Room != 0 {
 			m.Room = &chat
 		}
+		unread, err := tx.Unread(chat, e.ID)
+		if err != nil {
+			return err
+		}
 		said = &store.Message{From: e.ID, ID: m.ID, Time: now, Text: m.Text, File: m.File, To: to}
 		if err := tx.Log(chat, said); err != nil {
 			return err
 		}
-		for _, id := range to {
-			if err := tx.Enqueue(id, &store.Item{Message: m, Log: said.Number}); err != nil {
-				return fmt.Errorf("%s: %w", e.nameIn(tx, id), err)
-			}
+		if err := e.queue(tx, chat, said, m); err != nil {
+			return err
 		}
 		if with != nil {
 			if err := with(tx, said); err != nil {
 				return err
 			}
+		}
+		if unread > 0 { // what others said before is still to be seen
+			return nil
 		}
 		return tx.SetSeen(chat, said.Number)
 	})
@@ -66,7 +72,27 @@ func (e *Engine) say(ctx context.Context, chat protocol.Chat, m protocol.Message
 	return said, nil
 }
 
-// audience are those to whom a message in the chat goes.
+// queue has a message wait for all to whom it goes. In a room one for whom too much waits does not keep the others from it.
+func (e *Engine) queue(tx *store.Tx, chat protocol.Chat, said *store.Message, m protocol.Message) (err error) {
+	full := 0
+	for _, id := range said.To {
+		err = tx.Enqueue(id, &store.Item{Message: m, Log: said.Number})
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s: %w", e.nameIn(tx, id), err)
+		if full++; full == len(said.To) || !errors.Is(err, store.ErrFull) {
+			return err
+		}
+		said.Failed = err.Error()
+		if err = tx.Fail(chat, said.Number, said.Failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// audience are those to whom a message in the chat goes. In a room that are not those whom we have blocked.
 func (e *Engine) audience(tx *store.Tx, chat protocol.Chat) (to []identity.ID, err error) {
 	if chat.Room == 0 {
 		c, err := tx.Contact(chat.Peer)
@@ -76,7 +102,7 @@ func (e *Engine) audience(tx *store.Tx, chat protocol.Chat) (to []identity.ID, e
 		case c == nil:
 			return nil, ErrUnknown
 		case c.Standing != store.Friend:
-			return nil, fmt.Errorf("%s is not a contact: accept the request first", c.Name)
+			return nil, fmt.Errorf("%s is not a contact: /accept %[1]s first", c.Name)
 		}
 		return []identity.ID{chat.Peer}, nil
 	}
@@ -89,10 +115,17 @@ func (e *Engine) audience(tx *store.Tx, chat protocol.Chat) (to []identity.ID, e
 	case r.Gone:
 		return nil, fmt.Errorf("you are no longer in #%s", r.Name)
 	}
-	for _, id := range append([]identity.ID{chat.Peer}, r.Members...) {
-		if id != e.ID {
+	for _, id := range append(without(r.Members, e.ID), chat.Peer) {
+		c, err := tx.Contact(id)
+		if err != nil {
+			return nil, err
+		}
+		if id != e.ID && (c == nil || c.Standing != store.Blocked) {
 			to = append(to, id)
 		}
+	}
+	if len(to) == 0 {
+		return nil, fmt.Errorf("nobody else is in #%s", r.Name)
 	}
 	return to, nil
 }
@@ -136,7 +169,16 @@ func (l *Line) Mark() string {
 }
 
 // History returns the last n messages, the oldest first.
-func (e *Engine) History(ctx context.Context, chat protocol.Chat, n int) (lines []Line, err error) {
+func (e *Engine) History(ctx context.Context, chat protocol.Chat, n int) ([]Line, error) {
+	return e.lines(ctx, chat, func(tx *store.Tx) ([]store.Message, error) { return tx.History(chat, n) })
+}
+
+// Unseen returns what came, and was said, since what MarkRead named.
+func (e *Engine) Unseen(ctx context.Context, chat protocol.Chat) ([]Line, error) {
+	return e.lines(ctx, chat, func(tx *store.Tx) ([]store.Message, error) { return tx.Unseen(chat, store.MaxHistory) })
+}
+
+func (e *Engine) lines(ctx context.Context, chat protocol.Chat, read func(*store.Tx) ([]store.Message, error)) (lines []Line, err error) {
 	e.mu.Lock()
 	sent := make(map[identity.ID]uint64)
 	for id, c := range e.couriers {
@@ -146,42 +188,25 @@ func (e *Engine) History(ctx context.Context, chat protocol.Chat, n int) (lines 
 	err = e.Store.View(ctx, func(tx *store.Tx) error {
 		marks := make(map[identity.ID]store.Mark)
 		names := make(map[identity.ID]string)
-		history, err := tx.History(chat, n)
+		history, err := read(tx)
 		if err != nil {
 			return err
 		}
 		for _, m := range history {
 			l := Line{Message: m, Mine: m.From == e.ID}
-			if names[m.From] == "" {
+			if names[m.From] == "" && !m.Damaged {
 				names[m.From] = e.nameIn(tx, m.From)
 			}
 			l.Author = names[m.From]
-			least := Read
 			for _, id := range m.To {
-				mark, ok := marks[id]
-				if !ok {
-					if mark, err = tx.Mark(id, chat); err != nil {
-						return err
-					}
-					marks[id] = mark
+				if _, ok := marks[id]; ok {
+					continue
 				}
-				s := Queued
-				switch {
-				case m.ID <= mark.Read && m.ID <= mark.Delivered: // nobody has read what he has not
-					s = Read
-				case m.ID <= mark.Delivered:
-					s = Delivered
-				case m.ID <= sent[id]:
-					s = Sent
+				if marks[id], err = tx.Mark(id, chat); err != nil {
+					return err
 				}
-				if s >= Delivered {
-					l.Has++
-				}
-				least = min(least, s)
 			}
-			if l.State = least; m.Failed != "" {
-				l.State = Undeliverable
-			}
+			l.far(marks, sent)
 			lines = append(lines, l)
 		}
 		return nil
@@ -189,43 +214,95 @@ func (e *Engine) History(ctx context.Context, chat protocol.Chat, n int) (lines 
 	return lines, err
 }
 
+// far says how far the message is: as far as with him who is last.
+func (l *Line) far(marks map[identity.ID]store.Mark, sent map[identity.ID]uint64) {
+	l.State = Read
+	for _, id := range l.To {
+		s, mark := Queued, marks[id]
+		switch {
+		case l.ID <= mark.Read && l.ID <= mark.Delivered: // nobody has read what he has not
+			s = Read
+		case l.ID <= mark.Delivered:
+			s = Delivered
+		case l.ID <= sent[id]:
+			s = Sent
+		}
+		if s >= Delivered {
+			l.Has++
+		}
+		l.State = min(l.State, s)
+	}
+	if l.Failed != "" {
+		l.State = Undeliverable
+	}
+}
+
 // Unread is how many messages of a chat were not seen.
 func (e *Engine) Unread(ctx context.Context, chat protocol.Chat) (n int, err error) {
 	err = e.Store.View(ctx, func(tx *store.Tx) (err error) {
-		n, err = tx.Unread(chat)
+		n, err = tx.Unread(chat, e.ID)
 		return err
 	})
 	return n, err
 }
 
-// MarkRead notes that a person has seen what is in the chat, and tells the peer. In rooms nobody is told.
-func (e *Engine) MarkRead(ctx context.Context, chat protocol.Chat) error {
+// MarkRead notes that a person has seen the lines, which are all that were unseen up to the last of them, and tells the
+// peer. In rooms nobody is told.
+func (e *Engine) MarkRead(ctx context.Context, chat protocol.Chat, lines []Line) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	news := false
 	err := e.Store.Update(ctx, func(tx *store.Tx) error {
-		n, err := tx.Unread(chat)
-		if err != nil || n == 0 {
-			return err
-		}
-		history, err := tx.History(chat, min(n, store.MaxHistory))
-		if err != nil || len(history) == 0 {
-			return err
-		}
-		if err := tx.SetSeen(chat, history[len(history)-1].Number); err != nil || chat.Room != 0 {
+		if err := tx.SetSeen(chat, lines[len(lines)-1].Number); err != nil || chat.Room != 0 {
 			return err
 		}
 		mark, err := tx.Mark(chat.Peer, chat)
 		if err != nil {
 			return err
 		}
-		for _, m := range history {
-			if m.From == chat.Peer && m.ID > mark.Seen {
-				mark.Seen, news = m.ID, true
+		for i := range lines {
+			if lines[i].From == chat.Peer && lines[i].ID > mark.Seen {
+				mark.Seen, news = lines[i].ID, true
 			}
+		}
+		if !news {
+			return nil
 		}
 		return tx.PutMark(chat.Peer, chat, mark)
 	})
 	if err == nil && news {
 		e.wake(ctx, false, chat.Peer)
+	}
+	return err
+}
+
+// lost notes in the histories what does not wait for a peer any more, because its row was damaged, and did not reach him.
+func (e *Engine) lost(tx *store.Tx, peer identity.ID) error {
+	waiting, _, err := tx.Queue(peer, 2*store.MaxQueue)
+	if err != nil {
+		return err
+	}
+	waits := make(map[uint64]bool)
+	for i := range waiting {
+		waits[waiting[i].Message.ID] = true
+	}
+	chats := []protocol.Chat{{Peer: peer}}
+	rooms, err := tx.Rooms()
+	for i := range rooms {
+		if rooms[i].Has(peer) {
+			chats = append(chats, rooms[i].Chat)
+		}
+	}
+	for _, chat := range chats {
+		mark, markErr := tx.Mark(peer, chat)
+		history, histErr := tx.History(chat, store.MaxHistory)
+		err = errors.Join(err, markErr, histErr)
+		for _, m := range history {
+			if m.From == e.ID && m.ID > mark.Delivered && m.Failed == "" && !waits[m.ID] && slices.Contains(m.To, peer) {
+				err = errors.Join(err, tx.Fail(chat, m.Number, "what waited for "+e.nameIn(tx, peer)+" was damaged on this disk: say it again"))
+			}
+		}
 	}
 	return err
 }

@@ -193,6 +193,15 @@ func (p *person) says(chat protocol.Chat, text string) {
 	}
 }
 
+// reads has all of a chat be seen.
+func (p *person) reads(chat protocol.Chat) {
+	p.t.Helper()
+	lines, err := p.Unseen(p.t.Context(), chat)
+	if err := errors.Join(err, p.MarkRead(p.t.Context(), chat, lines)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // texts are those of a chat, with their authors' names as p has them.
 func (p *person) texts(chat protocol.Chat) (out []string) {
 	p.t.Helper()

@@ -36,17 +36,7 @@ func Run(ctx context.Context, s *command.Session, in io.Reader, out io.Writer) e
 	defer cancel()
 	t := &talk{Session: s, out: bufio.NewWriter(out), marks: make(map[protocol.Chat]string), files: make(map[int64]int64)}
 	lines := make(chan string)
-	go func() { // ends with in, which nobody can interrupt, or with the next line after ctx
-		scanner := bufio.NewScanner(in)
-		scanner.Buffer(nil, maxLine)
-		for scanner.Scan() {
-			select {
-			case lines <- scanner.Text():
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go read(ctx, in, lines)
 	t.tell("* this is %s; /help lists commands, /with NAME says whom lines without a slash are for", s.ID)
 	if err := t.unread(ctx); err != nil {
 		return err
@@ -59,6 +49,10 @@ func Run(ctx context.Context, s *command.Session, in io.Reader, out io.Writer) e
 		case <-ctx.Done():
 			return nil
 		case line := <-lines:
+			if len(line) > maxLine {
+				t.tell("! a line of over %d bytes is not obeyed: send it as a file", maxLine)
+				continue
+			}
 			if strings.TrimSpace(line) == "/quit" {
 				return nil
 			}
@@ -69,6 +63,28 @@ func Run(ctx context.Context, s *command.Session, in io.Reader, out io.Writer) e
 			if err := t.happened(ctx, v); err != nil && ctx.Err() == nil {
 				return err
 			}
+		}
+	}
+}
+
+// read sends the lines of in. It ends with in, which nobody can interrupt, or with the next line after ctx. Of a line that
+// is too long it sends just as much as shows that.
+func read(ctx context.Context, in io.Reader, lines chan<- string) {
+	for r := bufio.NewReader(in); ; {
+		var line []byte
+		var err error
+		for more := true; more && err == nil; {
+			var part []byte
+			part, more, err = r.ReadLine()
+			line = append(line, part[:min(len(part), maxLine+1-len(line))]...)
+		}
+		if err != nil {
+			return
+		}
+		select {
+		case lines <- string(line):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -148,11 +164,7 @@ func (t *talk) unread(ctx context.Context) error {
 
 // heard tells what is unread in a chat, and then it is read.
 func (t *talk) heard(ctx context.Context, c protocol.Chat) error {
-	n, err := t.Unread(ctx, c)
-	if err != nil || n == 0 {
-		return err
-	}
-	lines, err := t.History(ctx, c, n)
+	lines, err := t.Unseen(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -170,7 +182,7 @@ func (t *talk) heard(ctx context.Context, c protocol.Chat) error {
 	if err := t.out.Flush(); err != nil { // then it can be said to be read
 		return err
 	}
-	return t.MarkRead(ctx, c)
+	return t.MarkRead(ctx, c, lines)
 }
 
 // marked tells how far our last message got, if that is further than it was.

@@ -83,7 +83,7 @@ type Batch struct {
 	Read uint64 `cbor:"2,keyasint,omitempty"`
 }
 
-// A Message has exactly one of Text, File, Reply and Members.
+// A Message has exactly one of Text, File, Reply, Members and Leave.
 type Message struct {
 	// ID is when the message was written, in Unix microseconds, or one more than the one before, whichever is later. So it
 	// is the sender's only one, and says the order.
@@ -94,6 +94,8 @@ type Message struct {
 	File    *File    `cbor:"4,keyasint,omitempty"`
 	Reply   *Reply   `cbor:"5,keyasint,omitempty"`
 	Members *Members `cbor:"6,keyasint,omitempty"`
+	// Leave says that the sender, who is not the room's creator, is no longer in it.
+	Leave bool `cbor:"7,keyasint,omitempty"`
 }
 
 // A File is offered.
@@ -176,7 +178,7 @@ func (m *Message) validate() error {
 		}
 	}
 	kinds := 0
-	for _, has := range []bool{m.Text != "", m.File != nil, m.Reply != nil, m.Members != nil} {
+	for _, has := range []bool{m.Text != "", m.File != nil, m.Reply != nil, m.Members != nil, m.Leave} {
 		if has {
 			kinds++
 		}
@@ -196,6 +198,11 @@ func (m *Message) validate() error {
 		return nil
 	case m.Members != nil:
 		return m.Members.validate(m.Room)
+	case m.Leave:
+		if m.Room == nil {
+			return malformed("somebody leaves no room")
+		}
+		return nil
 	}
 	return text("text", m.Text, 1, MaxText)
 }

@@ -41,6 +41,7 @@ func TestFrames(t *testing.T) {
 		&Batch{Messages: []Message{
 			{ID: 1, Text: "hello"}, {ID: 2, Room: room, Text: strings.Repeat("ü", MaxText/2)}, {ID: 3, File: &File{Name: "a", Size: 1}},
 			{ID: 4, Reply: &Reply{ID: 9, Accepted: true}}, {ID: 5, Room: room, Members: &Members{Name: "r", IDs: members(MaxMembers)}},
+			{ID: 6, Room: room, Leave: true},
 		}},
 	} {
 		var b bytes.Buffer
@@ -65,14 +66,15 @@ func TestRefused(t *testing.T) {
 		"two kinds": one(Message{ID: 1, Text: "x", File: &File{Name: "x"}}), "long text": one(Message{ID: 1, Text: strings.Repeat("x", MaxText+1)}),
 		"no text": one(Message{ID: 1, Text: "\xff"}), "zero byte": one(Message{ID: 1, Text: "a\x00"}),
 		"negative file": one(Message{ID: 1, File: &File{Name: "x", Size: -1}}), "nameless file": one(Message{ID: 1, File: &File{}}),
-		"reply in a room": one(Message{ID: 1, Room: room, Reply: &Reply{ID: 1}}), "no room": one(Message{ID: 1, Members: &Members{Name: "r"}}),
-		"room 0":            one(Message{ID: 1, Room: &Chat{Peer: id(1)}, Text: "x"}),
-		"no creator":        one(Message{ID: 1, Room: &Chat{Room: 1}, Text: "x"}),
-		"many members":      one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: members(MaxMembers + 1)}}),
-		"members unsorted":  one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: turned}}),
-		"creator as member": one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: []identity.ID{room.Peer}}}),
-		"no member":         one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: make([]identity.ID, 1)}}),
-		"many messages":     &Batch{Messages: make([]Message, MaxBatch+1)}, "impossible status": &Answer{Status: []Status{9}},
+		"reply in a room": one(Message{ID: 1, Room: room, Reply: &Reply{ID: 1}}), "no room": one(Message{ID: 1, Members: &Members{Name: "r"}}), "leaves no room": one(Message{ID: 1, Leave: true}),
+		"leaves with a word": one(Message{ID: 1, Room: room, Leave: true, Text: "bye"}),
+		"room 0":             one(Message{ID: 1, Room: &Chat{Peer: id(1)}, Text: "x"}),
+		"no creator":         one(Message{ID: 1, Room: &Chat{Room: 1}, Text: "x"}),
+		"many members":       one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: members(MaxMembers + 1)}}),
+		"members unsorted":   one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: turned}}),
+		"creator as member":  one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: []identity.ID{room.Peer}}}),
+		"no member":          one(Message{ID: 1, Room: room, Members: &Members{Name: "r", IDs: make([]identity.ID, 1)}}),
+		"many messages":      &Batch{Messages: make([]Message, MaxBatch+1)}, "impossible status": &Answer{Status: []Status{9}},
 	} {
 		if err := Write(io.Discard, f); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s is written: %v", name, err)
@@ -105,7 +107,7 @@ func FuzzFrame(f *testing.F) {
 		&Hello{Version: 1, Secret: make([]byte, 16), Nick: "n"}, &Welcome{Version: 1}, &Answer{Status: []Status{Taken}},
 		&Batch{Read: 3, Messages: []Message{
 			{ID: 1, Text: "x"}, {ID: 2, Room: room, Members: &Members{Name: "r", IDs: members(2)}},
-			{ID: 3, File: &File{Name: "f", Size: 9}}, {ID: 4, Reply: &Reply{ID: 1}},
+			{ID: 3, File: &File{Name: "f", Size: 9}}, {ID: 4, Reply: &Reply{ID: 1}}, {ID: 5, Room: room, Leave: true},
 		}},
 	} {
 		b, err := encode(v)

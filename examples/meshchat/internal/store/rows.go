@@ -110,13 +110,13 @@ type row[T any] struct {
 	v      *T
 }
 
-// list returns the first n of a list, or the last n, ascending by number.
-func list[T any](t *Tx, k kind, owner []byte, n int, last bool) (out []row[T], err error) {
-	query := `SELECT number, substr(sealed, 1, ?4) FROM listed WHERE kind = ?1 AND owner = ?2 ORDER BY number LIMIT ?3`
+// list returns the first n of a list whose number is above after, or the last n, ascending by number.
+func list[T any](t *Tx, k kind, owner []byte, after int64, n int, last bool) (out []row[T], err error) {
+	query := `SELECT number, substr(sealed, 1, ?4) FROM listed WHERE kind = ?1 AND owner = ?2 AND number > ?5 ORDER BY number LIMIT ?3`
 	if last {
-		query = `SELECT * FROM (SELECT number, substr(sealed, 1, ?4) FROM listed WHERE kind = ?1 AND owner = ?2 ORDER BY number DESC LIMIT ?3) ORDER BY number`
+		query = `SELECT * FROM (SELECT number, substr(sealed, 1, ?4) FROM listed WHERE kind = ?1 AND owner = ?2 AND number > ?5 ORDER BY number DESC LIMIT ?3) ORDER BY number`
 	}
-	rows, err := t.tx.QueryContext(t.ctx, query, int(k), owner, n, maxRow+1)
+	rows, err := t.tx.QueryContext(t.ctx, query, int(k), owner, n, maxRow+1, after)
 	if err != nil {
 		return nil, err
 	}

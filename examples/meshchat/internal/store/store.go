@@ -42,8 +42,21 @@ import (
 // Why a store can't be opened.
 var (
 	ErrWrongKey = errors.New("the store was made with another key: restore that, or move the store away to begin a new one")
-	ErrCorrupt  = errors.New("the store's file is damaged as a whole: restore it from a backup, or move it away to begin a new one")
+	ErrCorrupt  = errors.New("the store's file is damaged as a whole: restore it from a backup, or move it away, with the -wal beside it, to begin a new one")
 	ErrNotOurs  = errors.New("not a store of this version of meshchat")
+	// ErrFull says that a limit is reached.
+	ErrFull = errors.New("there is no room for more")
+)
+
+// Limits.
+const (
+	MaxContacts    = 500  // blocked ones and requests included
+	MaxRooms       = 256  // of all creators
+	MaxHistory     = 5000 // messages of a chat; the oldest go first
+	MaxQueue       = 1000 // messages that wait for one peer
+	MaxInvitations = 64   // that nobody has used yet; the oldest are forgotten
+	MaxTransfers   = 256  // the oldest that have ended go first
+	MaxOffered     = 32   // files that one peer offers and nobody has answered
 )
 
 const (
@@ -105,51 +118,90 @@ func open(ctx context.Context, path string, seed []byte, log *slog.Logger) (_ *S
 	if s.aead, err = chacha20poly1305.NewX(key[0]); err != nil {
 		return nil, err
 	}
-	// SQLite makes the files beside it with the same mode.
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		err = f.Close()
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = s.create(ctx, path)
+	case err == nil && info.Size() == 0: // SQLite would begin anew, and remove what is in the -wal
+		err = fmt.Errorf("%w: it is empty", ErrCorrupt)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.connect(path); err != nil {
+		return nil, err
+	}
+	if err := s.check(ctx); err != nil {
+		return nil, errors.Join(err, s.db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) connect(path string) (err error) {
 	// FULL has each transaction on the disk before it is acknowledged. What the file says of itself is not trusted.
 	q := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {
 		"busy_timeout(5000)", "synchronous(FULL)", "fullfsync(1)", "trusted_schema(0)", "cell_size_check(1)",
 		"secure_delete(1)", "temp_store(2)",
 	}}
 	if s.db, err = sql.Open("sqlite", (&url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: q.Encode()}).String()); err != nil {
-		return nil, err
+		return err
 	}
 	s.db.SetMaxOpenConns(1) // one at a time: there is one program, and it is quick
-	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(err, s.db.Close())
-	}
-	return s, nil
+	return nil
 }
 
-// prepare makes the schema of an empty file, and sees that the key is the right one.
-func (s *Store) prepare(ctx context.Context) error {
-	var app, version, objects int
-	for query, v := range map[string]*int{`PRAGMA application_id`: &app, `PRAGMA user_version`: &version, `SELECT count(*) FROM sqlite_schema`: &objects} {
+// create makes an empty store. It has its name only when it is whole, so that a file that is not was damaged later.
+func (s *Store) create(ctx context.Context, path string) error {
+	const wal = "-wal"
+	if _, err := os.Lstat(path + wal); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%w: it is gone, and what belongs to it is left in %s%s", ErrCorrupt, path, wal), err)
+	}
+	fresh := path + ".new"
+	for _, left := range []string{"", wal, "-shm"} { // by a creation that was interrupted
+		if err := os.Remove(fresh + left); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// SQLite makes the files beside it with the same mode.
+	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil {
+		err = s.connect(fresh)
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.schema(ctx), s.db.Close()); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
+}
+
+func (s *Store) schema(ctx context.Context) error {
+	var mode string
+	if err := s.db.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
+		return err
+	}
+	return s.Update(ctx, func(tx *Tx) error {
+		if _, err := tx.tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d;`, applicationID, schemaVersion)+schema); err != nil {
+			return err
+		}
+		return tx.put(kindMeta, tx.s.hash("key"), "key")
+	})
+}
+
+// check sees that the file is a store, and the key the right one.
+func (s *Store) check(ctx context.Context) error {
+	var app, version int
+	for query, v := range map[string]*int{`PRAGMA application_id`: &app, `PRAGMA user_version`: &version} {
 		if err := s.db.QueryRowContext(ctx, query).Scan(v); err != nil {
 			return err
 		}
-	}
-	if objects == 0 && app == 0 {
-		var mode string
-		if err := s.db.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
-			return err
-		}
-		return s.Update(ctx, func(tx *Tx) error {
-			if _, err := tx.tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d;`, applicationID, schemaVersion)+schema); err != nil {
-				return err
-			}
-			return tx.put(kindMeta, tx.s.hash("key"), "key")
-		})
 	}
 	if app != applicationID || version != schemaVersion {
 		return ErrNotOurs

@@ -207,9 +207,42 @@ func TestWhole(t *testing.T) {
 	}
 }
 
+// TestBeginning: a store that was not made to its end is made anew; one that was emptied, or lost but for its -wal, is not.
+func TestBeginning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "chat.db")
+	for _, left := range []string{".new", ".new-wal"} {
+		if err := os.WriteFile(path+left, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := reopen(t, path)
+	update(t, s, func(tx *Tx) error { return tx.Log(ann, &Message{Text: "kept"}) })
+	wal, err := os.ReadFile(path + "-wal")
+	if err != nil || len(wal) == 0 {
+		t.Fatal(len(wal), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, damage := range map[string]func() error{
+		"emptied": func() error { return os.Truncate(path, 0) }, "lost": func() error { return os.Remove(path) },
+	} {
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.WriteFile(path+"-wal", wal, 0o600), damage()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), path, seed, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now, err := os.ReadFile(path + "-wal"); err != nil || !bytes.Equal(now, wal) {
+			t.Errorf("%s: what is in the -wal is gone: %v", name, err)
+		}
+	}
+}
+
 // TestBounds: histories lose their oldest, queues and contacts are full.
 func TestBounds(t *testing.T) {
 	s := reopen(t, filepath.Join(t.TempDir(), "chat.db"))
+	text := func() *Item { return &Item{Message: protocol.Message{Text: "x"}} }
 	update(t, s, func(tx *Tx) error {
 		for i := range MaxHistory + 7 {
 			if err := tx.Log(ann, &Message{ID: 1, Text: fmt.Sprint(i)}); err != nil {
@@ -217,7 +250,7 @@ func TestBounds(t *testing.T) {
 			}
 		}
 		for range MaxQueue {
-			if err := tx.Enqueue(ann.Peer, &Item{}); err != nil {
+			if err := tx.Enqueue(ann.Peer, text()); err != nil {
 				return err
 			}
 		}
@@ -232,14 +265,16 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d messages from %s on", len(h), h[0])
 	}
 	for what, f := range map[string]func(*Tx) error{
-		"queue":    func(tx *Tx) error { return tx.Enqueue(ann.Peer, &Item{}) },
+		"queue":    func(tx *Tx) error { return tx.Enqueue(ann.Peer, text()) },
 		"contacts": func(tx *Tx) error { return tx.PutContact(&Contact{ID: id(MaxContacts)}) },
 	} {
 		if err := s.Update(t.Context(), f); !errors.Is(err, ErrFull) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	update(t, s, func(tx *Tx) error { return tx.PutContact(&Contact{ID: id(1), Name: "again"}) })
+	update(t, s, func(tx *Tx) error {
+		return errors.Join(tx.PutContact(&Contact{ID: id(1), Name: "again"}), tx.Enqueue(ann.Peer, &Item{Message: protocol.Message{Leave: true}}))
+	})
 }
 
 // TestInvitations are good once, until they expire, and the oldest make room.

@@ -10,10 +10,10 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"github.com/dustin/go-humanize"
 
-	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/chat"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/command"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/store"
+	"github.com/splitmesh/splitmesh/examples/meshchat/internal/text"
 )
 
 // What things look like. Nothing is told by colour alone.
@@ -74,20 +74,20 @@ func fit(s string, width int) string {
 
 // status is the line between what was said and what is written.
 func (m *model) status() string {
-	text := fmt.Sprintf("%d relays", m.view.relays)
+	row := fmt.Sprintf("%d relays", m.view.relays)
 	switch {
 	case m.view.err != nil:
-		text = alarm.Render("! " + program.Printable(m.view.err.Error()))
+		row = alarm.Render("! " + text.Line(m.view.err.Error()))
 	case m.view.problem != nil:
-		text = alarm.Render("! no node: " + program.Printable(m.view.problem.Error()))
+		row = alarm.Render("! no node: " + text.Line(m.view.problem.Error()))
 	case m.view.damaged > 0:
-		text += fmt.Sprintf(", %d damaged rows in the store", m.view.damaged)
+		row += fmt.Sprintf(", %d damaged rows in the store", m.view.damaged)
 	}
 	if m.news != "" {
-		text += " · " + m.news
+		row += " · " + m.news
 	}
-	text = ansi.Truncate("─ "+text+" ", m.width, "…")
-	return text + strings.Repeat("─", max(m.width-ansi.StringWidth(text), 0))
+	row = ansi.Truncate("─ "+row+" ", m.width, "…")
+	return row + strings.Repeat("─", max(m.width-ansi.StringWidth(row), 0))
 }
 
 // list is who there is, in as many rows as height.
@@ -113,15 +113,15 @@ func (m *model) list(width, height int) []string {
 		case e.online:
 			sign = "● "
 		}
-		text := sign + e.name
+		row := sign + e.name
 		if e.unread > 0 && e.chat != m.open {
-			text += fmt.Sprintf(" (%d)", e.unread)
+			row += fmt.Sprintf(" (%d)", e.unread)
 		}
-		text = fit(text, width)
+		row = fit(row, width)
 		if e.chat == m.open {
-			text = chosen.Render(text)
+			row = chosen.Render(row)
 		}
-		rows = append(rows, text)
+		rows = append(rows, row)
 	}
 	for len(rows) < height {
 		rows = append(rows, strings.Repeat(" ", width))
@@ -132,26 +132,24 @@ func (m *model) list(width, height int) []string {
 // body is what was said and what commands answered, the newest at the bottom.
 func (m *model) body(width, height int) []string {
 	var rows []string
-	if m.view.open == m.open {
-		for i := range m.view.lines {
-			rows = append(rows, m.message(&m.view.lines[i], width)...)
-		}
-	}
 	if len(m.view.chats) == 0 && len(m.notices) == 0 {
-		rows = append(rows, wrapped("Nobody is here yet. /invite makes a string to be sent to somebody; /join STRING takes one that you were sent.", width)...)
+		rows = append(rows, wrapped("Nobody is here yet. /invite makes a string to be sent to somebody; /join STRING takes one that you were sent.", "", width)...)
 	}
 	if len(m.notices) > 0 {
 		rows = append(rows, faint.Render(strings.Repeat("·", width)))
 		for _, n := range m.notices {
-			rows = append(rows, wrapped(n, width)...)
+			rows = append(rows, wrapped(n, "", width)...)
 		}
+	}
+	// Messages from the last up, as many as are seen: they may be long, and there are hundreds.
+	for i := len(m.view.lines) - 1; i >= 0 && m.view.open == m.open && len(rows) < height+m.up; i-- {
+		rows = append(m.message(&m.view.lines[i], width), rows...)
 	}
 	m.up = min(m.up, max(len(rows)-height, 0))
 	end := len(rows) - m.up
-	rows = rows[max(end-height, 0):end]
-	rows = slices.Clone(rows)
-	for len(rows) < height {
-		rows = append([]string{""}, rows...)
+	rows = slices.Clone(rows[max(end-height, 0):end])
+	if missing := height - len(rows); missing > 0 {
+		rows = append(make([]string, missing), rows...)
 	}
 	for i := range rows {
 		rows[i] = fit(rows[i], width)
@@ -159,15 +157,22 @@ func (m *model) body(width, height int) []string {
 	return rows
 }
 
-// wrapped breaks a line at words, and words that are too long.
-func wrapped(line string, width int) []string {
-	return strings.Split(ansi.Wrap(line, max(width, 1), ""), "\n")
+// wrapped breaks a line at words, and words that are too long. indent stands before all rows but the first.
+func wrapped(line, indent string, width int) []string {
+	if width < 2*len(indent) {
+		indent = indent[:max(width/4, 0)]
+	}
+	rows := strings.Split(ansi.Wrap(line, max(width-len(indent), 1), ""), "\n")
+	for i := range rows[1:] {
+		rows[1+i] = indent + rows[1+i]
+	}
+	return rows
 }
 
 // message is one in rows.
 func (m *model) message(l *chat.Line, width int) (rows []string) {
 	for _, line := range command.Lines(l) {
-		rows = append(rows, wrapped(line, width)...)
+		rows = append(rows, wrapped(line, command.Indent, width)...)
 	}
 	if l.File == nil {
 		return rows
@@ -177,18 +182,18 @@ func (m *model) message(l *chat.Line, width int) (rows []string) {
 		if f.Chat != m.open || f.ID != l.ID || f.Out != l.Mine || !f.Out && f.Peer != l.From {
 			continue
 		}
-		rows = append(rows, wrapped("        "+m.fileRow(f), width)...)
+		rows = append(rows, wrapped(command.Indent+m.fileRow(f), command.Indent, width)...)
 	}
 	return rows
 }
 
 // fileRow says how far a file is.
 func (m *model) fileRow(f *chat.File) string {
-	text := fmt.Sprintf("file %d: %s", f.Number, command.FileState(f))
+	row := fmt.Sprintf("file %d: %s", f.Number, command.FileState(f))
 	if f.State == store.Running && f.Size > 0 {
 		n := int(barWidth * f.Done / f.Size)
-		text = fmt.Sprintf("file %d: %s%s %s of %s", f.Number, strings.Repeat("█", n), strings.Repeat("░", barWidth-n),
+		row = fmt.Sprintf("file %d: %s%s %s of %s", f.Number, strings.Repeat("█", n), strings.Repeat("░", barWidth-n),
 			command.FileState(f), humanize.IBytes(uint64(f.Size)))
 	}
-	return text
+	return row
 }

@@ -4,7 +4,6 @@ package tui
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -12,11 +11,10 @@ import (
 	"charm.land/bubbles/v2/textinput"
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/chat"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/command"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
-	"github.com/splitmesh/splitmesh/examples/meshchat/internal/store"
+	"github.com/splitmesh/splitmesh/examples/meshchat/internal/text"
 )
 
 const (
@@ -57,39 +55,15 @@ type model struct {
 	again   bool     // and something changed meanwhile
 }
 
-// A view is what a look at the engine gave.
-type view struct {
-	chats   []entry
-	open    protocol.Chat
-	lines   []chat.Line
-	files   []chat.File
-	relays  int
-	paths   int // to the peer of the open chat
-	problem error
-	damaged int
-	err     error
-}
-
-// An entry is one of the list on the left.
-type entry struct {
-	chat     protocol.Chat
-	name     string
-	online   bool
-	unread   int
-	asks     bool
-	verified bool
-	gone     bool
-	people   []string // in a room
-}
-
 // What the model is told.
 type (
 	happened chat.Event
 	looked   view
 	tick     struct{}
 	answered struct {
-		r   *command.Result
-		err error
+		line string
+		r    *command.Result
+		err  error
 	}
 )
 
@@ -103,7 +77,7 @@ func newModel(ctx context.Context, s *command.Session, events <-chan chat.Event)
 }
 
 // Init implements tea.Model.
-func (m *model) Init() tea.Cmd { return tea.Batch(m.wait, m.look(m.open), every()) }
+func (m *model) Init() tea.Cmd { return tea.Batch(m.wait, m.look(), every()) }
 
 // every has the screen be right about who is online.
 func every() tea.Cmd { return tea.Tick(time.Second, func(time.Time) tea.Msg { return tick{} }) }
@@ -125,7 +99,7 @@ func (m *model) refresh() tea.Cmd {
 		return nil
 	}
 	m.looking = true
-	return m.look(m.open)
+	return m.look()
 }
 
 // Update implements tea.Model.
@@ -137,7 +111,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, nil
 	case happened:
 		if msg.Text != "" {
-			m.news = program.Printable(msg.Text)
+			m.news = text.Line(msg.Text)
 		}
 		return m, tea.Batch(m.wait, m.refresh())
 	case tick:
@@ -163,20 +137,20 @@ func (m *model) saw(v view) tea.Cmd {
 	if v.open != m.open {
 		m.again = true
 	}
-	if m.open.Peer.IsZero() && len(v.chats) > 0 {
+	if m.current() == nil && len(v.chats) > 0 { // none was, or it is forgotten
 		m.open, m.again = v.chats[0].chat, true
 	}
 	if !m.again {
 		return nil
 	}
 	m.again, m.looking = false, true
-	open := m.open
+	look := m.look()
 	return func() tea.Msg { // not more often than a person sees
 		select {
 		case <-time.After(refreshRate):
 		case <-m.ctx.Done():
 		}
-		return m.look(open)()
+		return look()
 	}
 }
 
@@ -237,120 +211,27 @@ func (m *model) do(line string) tea.Cmd {
 	return func() tea.Msg {
 		if strings.HasPrefix(line, "/") {
 			r, err := command.Do(ctx, s, line)
-			return answered{r, err}
+			return answered{line, r, err}
 		}
 		if open.Peer.IsZero() {
-			return answered{nil, errors.New("nobody is chosen: /invite and /join make contacts, Tab chooses one")}
+			return answered{line, nil, errors.New("nobody is chosen: /invite and /join make contacts, Tab chooses one")}
 		}
-		return answered{new(command.Result), s.Send(ctx, open, line)}
+		return answered{line, new(command.Result), s.Send(ctx, open, line)}
 	}
 }
 
 func (m *model) answer(a answered) tea.Cmd {
 	m.notices = nil
 	if a.err != nil {
-		m.notices = []string{"! " + program.Printable(a.err.Error())}
+		m.notices = []string{"! " + text.Line(a.err.Error())}
+		if m.input.Value() == "" { // it can be mended, and said again
+			m.input.SetValue(a.line)
+			m.input.CursorEnd()
+		}
 	} else {
 		for _, l := range a.r.Lines[:min(len(a.r.Lines), maxNotices)] {
-			m.notices = append(m.notices, program.Printable(l))
+			m.notices = append(m.notices, text.Line(l))
 		}
 	}
 	return m.refresh()
-}
-
-// look asks the engine for all that is shown. What is shown is read.
-func (m *model) look(open protocol.Chat) tea.Cmd {
-	ctx, s := m.ctx, m.s
-	return func() tea.Msg {
-		v := view{open: open, problem: s.Problem(), damaged: s.Store.Damaged()}
-		v.err = v.fill(ctx, s)
-		return looked(v)
-	}
-}
-
-func (v *view) fill(ctx context.Context, s *command.Session) (err error) {
-	if !v.open.Peer.IsZero() {
-		if v.lines, err = s.History(ctx, v.open, shown); err != nil {
-			return err
-		}
-		if err := s.MarkRead(ctx, v.open); err != nil {
-			return err
-		}
-	}
-	if v.files, err = s.Files(ctx); err != nil {
-		return err
-	}
-	people, err := s.Contacts(ctx)
-	if err != nil {
-		return err
-	}
-	rooms, err := s.Rooms(ctx)
-	if err != nil {
-		return err
-	}
-	online := s.Online()
-	for _, c := range people {
-		if c.Standing == store.Blocked {
-			continue
-		}
-		e := entry{chat: protocol.Chat{Peer: c.ID}, name: c.Name, online: online[c.ID], asks: c.Standing == store.Request, verified: c.Verified}
-		if e.unread, err = s.Unread(ctx, e.chat); err != nil {
-			return err
-		}
-		v.chats = append(v.chats, e)
-	}
-	for _, r := range rooms {
-		e := entry{chat: r.Chat, name: "#" + r.Name, gone: r.Gone}
-		for _, id := range append(r.Members, r.Chat.Peer) {
-			e.people = append(e.people, s.Name(ctx, id))
-			e.online = e.online || online[id]
-		}
-		if e.unread, err = s.Unread(ctx, e.chat); err != nil {
-			return err
-		}
-		v.chats = append(v.chats, e)
-	}
-	if n := s.Node(); n != nil {
-		stats := n.Stats()
-		v.relays = len(stats.Reservations)
-		for _, session := range stats.Sessions {
-			if session.Peer == v.open.Peer && v.open.Room == 0 {
-				v.paths = len(session.Paths)
-			}
-		}
-	}
-	return nil
-}
-
-// current is the entry of the open chat, or nil.
-func (m *model) current() *entry {
-	for i := range m.view.chats {
-		if m.view.chats[i].chat == m.open {
-			return &m.view.chats[i]
-		}
-	}
-	return nil
-}
-
-// title says whom one speaks with.
-func (m *model) title() string {
-	e := m.current()
-	switch {
-	case e == nil:
-		return "nobody yet"
-	case e.chat.Room != 0 && e.gone:
-		return e.name + " (you are no longer in it)"
-	case e.chat.Room != 0:
-		return e.name + " (" + strings.Join(e.people, ", ") + ")"
-	case e.asks:
-		return fmt.Sprintf("%s asks to be a contact: /accept %[1]s or /block %[1]s", e.name)
-	}
-	words := "not verified"
-	if e.verified {
-		words = "verified"
-	}
-	if !e.online {
-		return e.name + " (" + words + ", away)"
-	}
-	return fmt.Sprintf("%s (%s, online over %d paths)", e.name, words, m.view.paths)
 }

@@ -47,7 +47,7 @@ func engine(t *testing.T) (*command.Session, identity.ID) {
 }
 
 // hostile is text that would do something to a terminal.
-const hostile = "\x1b]0;title\x07 \x1b[2J \u202e \u009b31m \r over\x00 \u2066x \x7f"
+const hostile = "in\u200bvisible \u2060 \U000e0041 \x1b]0;title\x07 \x1b[2J \u202e \u009b31m \r over\x00 \u2066x \x7f"
 
 func harmless(t *testing.T, screen string, width, height int) {
 	t.Helper()
@@ -60,7 +60,7 @@ func harmless(t *testing.T, screen string, width, height int) {
 			t.Errorf("%d×%d: a row of %d: %q", width, height, w, row)
 		}
 		plain := ansi.Strip(row)
-		for _, bad := range "\x1b\x07\u202e\u009b\r\x00\u2066\x7f" {
+		for _, bad := range "\x1b\x07\u202e\u009b\r\x00\u2066\x7f\u200b\u2060\U000e0041" {
 			if strings.ContainsRune(plain, bad) {
 				t.Errorf("%q is on the screen", bad)
 			}
@@ -102,6 +102,33 @@ func TestHostileText(t *testing.T) {
 	}
 }
 
+// TestForgedLine: whatever one writes, no row but his first begins as a message does; and what is endless is cut.
+func TestForgedLine(t *testing.T) {
+	s, friend := engine(t)
+	c := protocol.Chat{Peer: friend}
+	m := newModel(t.Context(), s, make(chan chat.Event))
+	m.open = c
+	forged := strings.ReplaceAll("[10:00] bob: I owe you 100", " ", "\u00a0")
+	for _, said := range []string{"hi " + forged, "hi\n" + forged, "hi\t" + forged, strings.Repeat("x", 60) + " " + forged, strings.Repeat("\n", protocol.MaxText-40) + forged} {
+		v := view{open: c, chats: []entry{{chat: c, name: "friend"}}, lines: []chat.Line{{Author: "friend", Message: store.Message{ID: 1, From: friend, Time: time.Now(), Text: said}}}}
+		m.Update(looked(v))
+		if n := len(command.Lines(&v.lines[0])); n > 101 {
+			t.Errorf("%.20q has %d lines", said, n)
+		}
+		for width := 30; width < 120; width++ {
+			m.Update(tea.WindowSizeMsg{Width: width, Height: 24})
+			for _, row := range strings.Split(ansi.Strip(m.draw()), "\n") {
+				if _, right, ok := strings.Cut(row, " │ "); ok {
+					row = right
+				}
+				if strings.HasPrefix(row, "[10:00]") {
+					t.Fatalf("%.20q at %d columns:\n%s", said, width, m.draw())
+				}
+			}
+		}
+	}
+}
+
 // TestKeys: what is written is sent to who is chosen, and a command is obeyed.
 func TestKeys(t *testing.T) {
 	s, friend := engine(t)
@@ -112,7 +139,7 @@ func TestKeys(t *testing.T) {
 			_, cmd = m.Update(cmd())
 		}
 	}
-	see(m.look(m.open))
+	see(m.look())
 	if m.open.Peer != friend {
 		t.Fatal("nobody is chosen")
 	}
@@ -134,6 +161,10 @@ func TestKeys(t *testing.T) {
 		if got := ansi.Strip(m.draw()); !strings.Contains(got, tt[1]) {
 			t.Errorf("%s:\n%s", tt[0], got)
 		}
+		if left := m.input.Value(); (left != "") != (tt[0] == "/nothing") { // it can be mended
+			t.Errorf("%s leaves %q", tt[0], left)
+		}
+		m.Update(tea.KeyPressMsg{Code: 'u', Mod: tea.ModCtrl})
 	}
 	if _, cmd := m.Update(tea.KeyPressMsg{Code: 'c', Mod: tea.ModCtrl}); cmd == nil {
 		t.Error("Ctrl+C does nothing")

@@ -78,7 +78,10 @@ func commands(a *program.App, s *settings) []*cobra.Command {
 	})
 	return []*cobra.Command{
 		run, do,
-		one("invite", &cobra.Command{Use: "invite", Short: "Make an invitation: one string, good for one person and a week"}),
+		one("invite", &cobra.Command{
+			Use: "invite [cancel]", Short: "Make an invitation: one string, good for one person and a week", Args: cobra.MaximumNArgs(1),
+			Long: "Make an invitation: one string, good for one person and a week. With cancel those that nobody has used are good no more.",
+		}),
 		one("join", &cobra.Command{Use: "join STRING [PETNAME]", Short: "Make who sent the invitation a contact", Long: "Make who sent the invitation a contact. It holds a secret that is good once; with - it is read from the standard input, so\nthat other users of this machine can't see it among the arguments.", Args: cobra.RangeArgs(1, 2)}),
 		one("contacts", &cobra.Command{Use: "contacts", Short: "List contacts, requests and rooms"}),
 		one("msg", &cobra.Command{

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,6 +107,15 @@ func TestLeave(t *testing.T) {
 	if err := bob.Send(t.Context(), room, "still here"); err == nil {
 		t.Error("he speaks in a room that he has left")
 	}
+	bob.spawn = func(func(context.Context)) context.CancelFunc { return func() {} }
+	for range 2 { // forgotten or not, those who are no contacts are told too
+		bob.does("looks for whom something waits", bob.refresh(t.Context()))
+		if bob.couriers[cy.ID] == nil {
+			t.Error("nobody tells cy")
+		}
+		clear(bob.couriers)
+		bob.does("forgets", bob.Forget(t.Context(), room))
+	}
 	bob.carries(cy)
 	if r := cy.room(room); slices.Contains(r.Members, bob.ID) {
 		t.Error("cy does not know:", r)
@@ -117,7 +127,6 @@ func TestLeave(t *testing.T) {
 	if s := bob.takes(cy, protocol.Message{ID: 1 << 60, Room: &room, Text: "are you there?"}); s[0] != protocol.Refused {
 		t.Error("he hears on:", s)
 	}
-	bob.does("forgets", bob.Forget(t.Context(), room))
 	if rooms, err := bob.Rooms(t.Context()); err != nil || len(rooms) != 0 {
 		t.Error(rooms, err)
 	}

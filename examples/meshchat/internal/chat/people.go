@@ -40,6 +40,15 @@ func (e *Engine) Invite(ctx context.Context, addrs []multiaddr.Multiaddr) (*cont
 	})
 }
 
+// CancelInvitations has those that nobody has used be good no more, and returns how many they were.
+func (e *Engine) CancelInvitations(ctx context.Context) (n int, err error) {
+	err = e.Store.Update(ctx, func(tx *store.Tx) (err error) {
+		n, err = tx.DropInvitations()
+		return err
+	})
+	return n, err
+}
+
 // Join makes who sent the invitation a contact, who is called name, or else after what he calls himself.
 func (e *Engine) Join(ctx context.Context, text, name string) (c *store.Contact, err error) {
 	v, err := contact.Parse(text)

@@ -137,7 +137,7 @@ func (e *Engine) refresh(ctx context.Context) error {
 			wanted[c.ID] = c.Standing == store.Friend
 			blocked[c.ID] = c.Standing == store.Blocked
 		}
-		rooms, err := tx.Rooms()
+		rooms, err := tx.AllRooms() // who has forgotten one may still have to tell that he has left it
 		if err != nil {
 			return err
 		}

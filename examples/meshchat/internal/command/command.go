@@ -55,7 +55,7 @@ func init() { // else help would need itself
 		{"drop", "NUMBER", "decline a file, stop it, or take back what you offered", 1, 1, onFile((*chat.Engine).DropFile, "is dropped")},
 		{"contacts", "", "list contacts, requests and rooms", 0, 0, contacts},
 		{"history", "WHO [LINES]", "show what was said, which is read then", 1, 2, history},
-		{"invite", "", "make an invitation: one string, good for one person and a week", 0, 0, invite},
+		{"invite", "[cancel]", "make an invitation: one string, good for one person and a week; or have those that are unused be good no more", 0, 1, invite},
 		{"join", "INVITATION [NAME]", "make who sent it a contact", 1, 2, join},
 		{"accept", "WHO", "make who asked a contact", 1, 1, standing(store.Friend, "is a contact")},
 		{"block", "WHO", "hear somebody no more; he is out of your rooms, and no file goes to or fro", 1, 1, standing(store.Blocked, "is blocked")},

@@ -38,10 +38,10 @@ func contacts(ctx context.Context, s *Session, _ []string) (*Result, error) {
 		return nil, err
 	}
 	online := s.Online()
-	var data struct {
+	data := struct {
 		Contacts []Person
 		Rooms    []Room
-	}
+	}{[]Person{}, []Room{}}
 	var b strings.Builder
 	if len(people) > 0 {
 		t := program.NewTable(&b, "NAME", "IS", "SEEN", "UNREAD", "WAIT", "WORDS", "ID")
@@ -66,7 +66,7 @@ func contacts(ctx context.Context, s *Session, _ []string) (*Result, error) {
 	if len(rooms) > 0 {
 		t := program.NewTable(&b, "ROOM", "OF", "UNREAD", "MEMBERS")
 		for _, r := range rooms {
-			row := Room{Name: r.Name, Creator: s.Name(ctx, r.Chat.Peer), Gone: r.Gone}
+			row := Room{Name: r.Name, Creator: s.Name(ctx, r.Chat.Peer), Members: []string{}, Gone: r.Gone}
 			if row.Unread, err = s.Unread(ctx, r.Chat); err != nil {
 				return nil, err
 			}
@@ -99,7 +99,17 @@ func Standing(s store.Standing) string {
 	return "unknown"
 }
 
-func invite(ctx context.Context, s *Session, _ []string) (*Result, error) {
+func invite(ctx context.Context, s *Session, a []string) (*Result, error) {
+	if len(a) > 0 {
+		if a[0] != "cancel" {
+			return nil, fmt.Errorf("%w: /invite, or /invite cancel", ErrUsage)
+		}
+		n, err := s.CancelInvitations(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return said("%d invitations that nobody has used are good no more", n)
+	}
 	v, err := s.Invite(ctx, s.Addrs())
 	if err != nil {
 		return nil, err

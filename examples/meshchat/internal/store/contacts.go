@@ -88,6 +88,15 @@ func (t *Tx) PutInvitation(secret []byte, expires time.Time) error {
 	return t.put(kindInvitation, t.s.hash("invitation", secret), invitation{secret, expires})
 }
 
+// DropInvitations has those that nobody has used be good no more, and returns how many they were.
+func (t *Tx) DropInvitations() (n int, err error) {
+	if n, err = t.count(kindInvitation); err != nil {
+		return 0, err
+	}
+	_, err = t.tx.ExecContext(t.ctx, `DELETE FROM named WHERE kind = ?`, int(kindInvitation))
+	return n, err
+}
+
 // UseInvitation reports whether the secret is that of an invitation, which it uses up. What is compared is a keyed hash, so
 // the time it takes says nothing.
 func (t *Tx) UseInvitation(secret []byte, now time.Time) (bool, error) {

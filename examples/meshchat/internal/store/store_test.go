@@ -307,6 +307,13 @@ func TestInvitations(t *testing.T) {
 			t.Errorf("%+v: %v", tt, got)
 		}
 	}
+	update(t, s, func(tx *Tx) error {
+		_, err := tx.DropInvitations()
+		return err
+	})
+	if use(7, now) {
+		t.Error("one is good that was cancelled")
+	}
 }
 
 // TestIDs only grow, though the clock be set back and the program start anew.

@@ -35,7 +35,7 @@ type entry struct {
 	asks     bool
 	verified bool
 	gone     bool
-	people   []string // in a room
+	people   []string // in the room that is open
 }
 
 // look asks the engine for all that is shown. What is shown is read, unless the person looks at what was before.
@@ -84,8 +84,10 @@ func (v *view) fill(ctx context.Context, s *command.Session, read bool) (err err
 	for _, r := range rooms {
 		e := entry{chat: r.Chat, name: "#" + r.Name, gone: r.Gone}
 		for _, id := range append(r.Members, r.Chat.Peer) {
-			e.people = append(e.people, s.Name(ctx, id))
 			e.online = e.online || online[id]
+			if r.Chat == v.open { // there may be many rooms of many
+				e.people = append(e.people, s.Name(ctx, id))
+			}
 		}
 		if e.unread, err = s.Unread(ctx, e.chat); err != nil {
 			return err

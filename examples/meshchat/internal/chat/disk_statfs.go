@@ -17,5 +17,5 @@ func available(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return uint64(max(st.Bavail, 0)) * uint64(st.Bsize), nil
+	return uint64(max(st.Bavail, 0)) * uint64(st.Bsize), nil //nolint:unconvert // the types are others on other systems
 }

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/splitmesh/splitmesh/blob"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/store"
 	"github.com/splitmesh/splitmesh/identity"
@@ -268,44 +266,6 @@ func TestManyStrangers(t *testing.T) {
 	if count[protocol.Taken] != MaxRequests || count[protocol.Refused] != MaxRequests || count[protocol.Later] != 20 {
 		t.Error(count)
 	}
-}
-
-// TestFilePort: where a file is awaited only its sender may send, and no more than he said.
-func TestFilePort(t *testing.T) {
-	w := newWorld(t, 2)
-	ann, m, eve := w.person("Ann"), w.mallory(), w.mallory()
-	ann.start()
-	conn := m.befriends(ann)
-	m.sends(conn, 0, protocol.Message{ID: 1, File: &protocol.File{Name: "../../\x1b[2Jpasswd", Size: 100}})
-	f := ann.file(store.Offered)
-	if f.Name != "_.._·[2Jpasswd" {
-		t.Errorf("%q", f.Name)
-	}
-	address := ann.ID.String() + ":" + fileService(m.ID(), ann.ID, 1)
-	if _, err := m.Dial(t.Context(), address); err == nil {
-		t.Error("it is sent before it is wanted")
-	}
-	if err := ann.AcceptFile(t.Context(), f.Number); err != nil {
-		t.Fatal(err)
-	}
-	send := func(m *mallory, size int64) (err error) {
-		eventually(t, "the port is open", func() bool {
-			d := &mesh.Dialer{Node: m.Node}
-			_, err = d.SendBlob(t.Context(), address, strings.NewReader(strings.Repeat("x", int(size))), size, blob.Options{})
-			return !errors.Is(err, mesh.ErrNoService) && !errors.Is(err, mesh.ErrNoRoute) && !errors.Is(err, mesh.ErrNotReserved)
-		})
-		return err
-	}
-	if err := send(eve, 100); !errors.Is(err, mesh.ErrRefused) {
-		t.Error("another sends:", err)
-	}
-	if _, ok := errors.AsType[*blob.SizeError](send(m, 101)); !ok {
-		t.Error("more than was said is taken")
-	}
-	if err := send(m, 100); err != nil {
-		t.Error(err)
-	}
-	same(t, ann.file(store.Done).Path, []byte(strings.Repeat("x", 100)))
 }
 
 // TestHostileHost: a peer that answers what it was not asked, or nothing to the point, loses the conn and no message is

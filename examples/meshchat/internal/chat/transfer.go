@@ -61,10 +61,12 @@ func (e *Engine) move(x *store.Transfer) {
 	p, n := &progress{peer: x.Peer}, e.node
 	e.moving[x.Number] = p
 	p.stop = e.spawn(func(ctx context.Context) {
-		var err error
-		if x.Out {
+		err := e.runs(ctx, x.Number)
+		switch {
+		case err != nil:
+		case x.Out:
 			err = e.sendFile(ctx, n, x, p)
-		} else {
+		default:
 			err = e.receiveFile(ctx, n, x, p)
 		}
 		e.mu.Lock()
@@ -80,6 +82,17 @@ func (e *Engine) move(x *store.Transfer) {
 	})
 }
 
+// runs fails unless the transfer is to run: it may have been ended before its goroutine was there to be stopped.
+func (e *Engine) runs(ctx context.Context, number int64) error {
+	all, err := e.Files(ctx)
+	for i := range all {
+		if all[i].Number == number && all[i].State == store.Running {
+			return err
+		}
+	}
+	return errors.Join(err, net.ErrClosed)
+}
+
 // settled notes how a transfer ended.
 func (e *Engine) settled(ctx context.Context, x *store.Transfer, failure error) {
 	state, why := store.Done, ""
@@ -87,6 +100,14 @@ func (e *Engine) settled(ctx context.Context, x *store.Transfer, failure error) 
 		state, why = store.Failed, failure.Error()
 	}
 	err := e.transfer(ctx, x.Number, func(tx *store.Tx, a *after, now *store.Transfer) error {
+		if now.State != store.Running { // it was ended meanwhile
+			return nil
+		}
+		if errors.Is(failure, errSource) { // else its receiver would wait
+			if err := e.reply(tx, a, now, false); err != nil {
+				return err
+			}
+		}
 		now.Path = x.Path
 		return e.settleFile(tx, a, now, state, why)
 	})
@@ -115,18 +136,20 @@ func (e *Engine) progress(x *store.Transfer, p *progress) func(blob.Stage, int64
 	}
 }
 
+// errSource says that sending again would not help.
+var errSource = errors.New("the file is no longer as it was offered: offer it again")
+
 // sendFile sends until the peer has the file, or either side has had enough.
 func (e *Engine) sendFile(ctx context.Context, n *mesh.Node, x *store.Transfer, p *progress) error {
 	for pause := firstPause; ; {
 		err := e.sendOnce(ctx, n, x, p)
-		if err == nil || ctx.Err() != nil || errors.Is(err, blob.ErrChanged) || errors.Is(err, blob.ErrRefused) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, blob.ErrRefused) {
 			return err
 		}
-		if e, ok := errors.AsType[*fs.PathError](err); ok && e.Path == x.Path { // it is gone, or may not be read
-			return err
-		}
-		if _, ok := errors.AsType[*blob.SizeError](err); ok {
-			return blob.ErrChanged
+		size, _ := errors.AsType[*blob.SizeError](err)
+		path, _ := errors.AsType[*fs.PathError](err)
+		if errors.Is(err, blob.ErrChanged) || size != nil || path != nil && path.Path == x.Path {
+			return fmt.Errorf("%w: %w", errSource, err)
 		}
 		e.Log.Debug("a file is not sent", "number", x.Number, "err", err)
 		timer := time.NewTimer(pause/2 + rand.N(pause)/2)

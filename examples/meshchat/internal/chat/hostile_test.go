@@ -309,3 +309,23 @@ func TestHostileHost(t *testing.T) {
 	}
 	ann.marked(me, "queued")
 }
+
+// TestOtherVersion: who speaks another version is told ours, and uses up no invitation.
+func TestOtherVersion(t *testing.T) {
+	w := newWorld(t, 2)
+	ann, m := w.person("Ann"), w.mallory()
+	ann.start()
+	v, err := ann.Invite(t.Context(), nil)
+	ann.does("invites", err)
+	conn, welcome := m.dials(ann), new(protocol.Welcome)
+	if err := errors.Join(protocol.Write(conn, &protocol.Hello{Version: 2, Secret: v.Secret}), protocol.Read(conn, protocol.MaxHello, welcome)); err != nil {
+		t.Fatal(err)
+	}
+	cut(t, "another version", conn)
+	if people, err := ann.Contacts(t.Context()); err != nil || len(people) != 0 || welcome.Version != protocol.Version || welcome.Known {
+		t.Error(people, err, welcome)
+	}
+	if known, err := ann.meet(t.Context(), m.ID(), &protocol.Hello{Secret: v.Secret}); err != nil || !known {
+		t.Error("the invitation is used up:", err)
+	}
+}

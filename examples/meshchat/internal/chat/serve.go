@@ -33,15 +33,15 @@ func (e *Engine) listen(ctx context.Context, conn *incoming, peer identity.ID) e
 	if err := protocol.Read(conn, protocol.MaxHello, h); err != nil {
 		return err
 	}
+	if h.Version != protocol.Version { // who can't be understood uses up no invitation
+		return errors.Join(fmt.Errorf("the peer speaks version %d of the chat protocol", h.Version), protocol.Write(conn, &protocol.Welcome{Version: protocol.Version}))
+	}
 	friend, err := e.meet(ctx, peer, h)
 	if err != nil {
 		return err
 	}
 	if err := protocol.Write(conn, &protocol.Welcome{Version: protocol.Version, Known: friend}); err != nil {
 		return err
-	}
-	if h.Version != protocol.Version {
-		return fmt.Errorf("the peer speaks version %d of the chat protocol", h.Version)
 	}
 	if friend {
 		e.mu.Lock()

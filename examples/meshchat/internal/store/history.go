@@ -68,8 +68,16 @@ func (t *Tx) Log(c protocol.Chat, m *Message) (err error) {
 	if m.Number, err = t.push(kindMessage, owner, m); err != nil {
 		return err
 	}
+	if m.Number%weighEvery == 0 {
+		if err := t.lighten(kindMessage, owner, MaxHistorySize); err != nil {
+			return err
+		}
+	}
 	return t.trim(kindMessage, owner, m.Number, MaxHistory)
 }
+
+// weighEvery is how seldom a history is weighed: that takes a look at all of it.
+const weighEvery = 64
 
 // Fail notes why a message of ours did not get to somebody.
 func (t *Tx) Fail(c protocol.Chat, number int64, why string) error {

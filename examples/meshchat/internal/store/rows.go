@@ -104,6 +104,14 @@ func (t *Tx) trim(k kind, owner []byte, last, n int64) error {
 	return err
 }
 
+// lighten leaves a list the last things that have at most so many bytes together.
+func (t *Tx) lighten(k kind, owner []byte, size int) error {
+	_, err := t.tx.ExecContext(t.ctx, `DELETE FROM listed WHERE kind = ?1 AND owner = ?2 AND number <= (SELECT max(number) FROM
+		(SELECT number, sum(length(sealed)) OVER (ORDER BY number DESC) AS weight FROM listed WHERE kind = ?1 AND owner = ?2) WHERE weight > ?3)`,
+		int(k), owner, size)
+	return err
+}
+
 // A row is one of a list. V is nil when it is damaged.
 type row[T any] struct {
 	number int64

@@ -50,13 +50,14 @@ var (
 
 // Limits.
 const (
-	MaxContacts    = 500  // blocked ones and requests included
-	MaxRooms       = 256  // of all creators
-	MaxHistory     = 5000 // messages of a chat; the oldest go first
-	MaxQueue       = 1000 // messages that wait for one peer
-	MaxInvitations = 64   // that nobody has used yet; the oldest are forgotten
-	MaxTransfers   = 256  // the oldest that have ended go first
-	MaxOffered     = 32   // files that one peer offers and nobody has answered
+	MaxContacts    = 500      // blocked ones and requests included
+	MaxRooms       = 256      // of all creators
+	MaxHistory     = 5000     // messages of a chat; the oldest go first
+	MaxHistorySize = 16 << 20 // bytes of them, give or take weighEvery messages
+	MaxQueue       = 1000     // messages that wait for one peer
+	MaxInvitations = 64       // that nobody has used yet; the oldest are forgotten
+	MaxTransfers   = 256      // the oldest that have ended go first
+	MaxOffered     = 32       // files that one peer offers and nobody has answered
 )
 
 const (

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,6 +148,18 @@ func TestBounds(t *testing.T) {
 	if h := history(t, s, ann); len(h) != MaxHistory || h[0] != "7" {
 		t.Errorf("%d messages from %s on", len(h), h[0])
 	}
+	update(t, s, func(tx *Tx) error { // long ones go sooner
+		for i := range 2 * MaxHistorySize / protocol.MaxText {
+			if err := tx.Log(bob, &Message{ID: uint64(i), Text: strings.Repeat("x", protocol.MaxText)}); err != nil {
+				return err
+			}
+		}
+		n, err := tx.Logged(bob)
+		if most := MaxHistorySize/protocol.MaxText + weighEvery; n > most || n < most-2*weighEvery {
+			t.Errorf("%d long messages", n)
+		}
+		return err
+	})
 	for what, f := range map[string]func(*Tx) error{
 		"queue":    func(tx *Tx) error { return tx.Enqueue(ann.Peer, text()) },
 		"contacts": func(tx *Tx) error { return tx.PutContact(&Contact{ID: id(MaxContacts)}) },

@@ -71,7 +71,7 @@ func openTunnel(s *settings, n *node.Node, state *program.State, log *slog.Logge
 		d.Split = splitter.Policy{MinPaths: 1} // who wants one relay is not to wait for a second
 	}
 	t.engine = engine.New(engine.Config{
-		Node: n.Node, Device: t.device, Book: t.book, Rules: s.Rules, Grants: s.Networks, Names: n.Hosts.Petname, Known: t.known,
+		Node: n.Node, Device: t.device, Book: t.book, Policy: engine.Policy{Rules: s.Rules, Grants: s.Networks}, Names: n.Hosts.Petname, Known: t.known,
 		Dialer: d, Logger: log,
 	})
 	if s.DNS == dnsOff {

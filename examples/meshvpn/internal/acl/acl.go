@@ -151,6 +151,9 @@ func parseSpan(s string) (span, error) {
 	return span{uint16(a), uint16(b)}, nil
 }
 
+// Peer is whom it is about.
+func (r Rule) Peer() Peer { return r.peer }
+
 // MarshalText writes the rule as it was read.
 func (r Rule) MarshalText() ([]byte, error) { return []byte(r.text), nil }
 

@@ -22,7 +22,7 @@ var (
 )
 
 func names(name string) (identity.ID, bool) {
-	id, ok := map[string]identity.ID{"ann": ann, "bob": bob}[name]
+	id, ok := map[string]identity.ID{"ann": ann, "bob": bob, "eve": eve}[name]
 	return id, ok
 }
 
@@ -98,6 +98,7 @@ func TestWrongLines(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"192.0.2.0/24": "is no grant", "192.0.2.0/24 by ann": "is no grant", "192.0.2.1/24 via ann": "is no network", "x via ann": "is no network",
+		"100.64.0.0/16 via ann": "of the virtual network", "fd77:45e9:e85d::/64 to ann": "of the virtual network", "127.0.0.0/8 to ann": "never leaves",
 		"192.0.2.0/24 via *": "by way of one peer", "192.0.2.0/24 to A!": "neither an ID nor a petname", "::ffff:1.2.3.4/128 via ann": "is no network",
 	} {
 		if err := new(Grant).UnmarshalText([]byte(line)); err == nil || !strings.Contains(err.Error(), want) {
@@ -109,7 +110,7 @@ func TestWrongLines(t *testing.T) {
 // TestGrants: networks are reached by the longest prefix, and only by and for whom they are granted.
 func TestGrants(t *testing.T) {
 	var l Grants
-	for _, line := range []string{"0.0.0.0/0 via ann", "192.0.2.0/24 via bob", "198.51.100.0/24 to bob", "2001:db8::/32 to *"} {
+	for _, line := range []string{"0.0.0.0/0 via ann", "192.0.2.0/24 via bob", "198.51.100.0/24 to bob", "2001:db8::/32 to *", "0.0.0.0/0 to eve", "::/0 to eve", "10.1.0.0/16 to eve"} {
 		var g Grant
 		if err := g.UnmarshalText([]byte(line)); err != nil {
 			t.Fatal(err)
@@ -120,6 +121,9 @@ func TestGrants(t *testing.T) {
 	if id, ok := l.Via(a("203.0.113.1"), names); !ok || id != ann {
 		t.Error(id, ok)
 	}
+	if _, ok := l.Via(a("192.168.1.9"), names); ok {
+		t.Error("a private network is reached by who has the internet")
+	}
 	if id, ok := l.Via(a("192.0.2.9"), names); !ok || id != bob {
 		t.Error(id, ok)
 	}
@@ -127,16 +131,22 @@ func TestGrants(t *testing.T) {
 		t.Error("what is offered is not reached by a peer")
 	}
 	for _, tt := range []struct {
-		id   identity.ID
-		via  bool
-		addr string
-		want bool
+		id       identity.ID
+		addr     string
+		from, to bool
 	}{
-		{bob, true, "192.0.2.1", true}, {ann, true, "192.0.2.1", true}, {eve, true, "192.0.2.1", false}, {bob, true, "203.0.113.1", false},
-		{bob, false, "198.51.100.1", true}, {ann, false, "198.51.100.1", false}, {eve, false, "2001:db8::1", true}, {bob, false, "192.0.2.1", false},
+		{bob, "192.0.2.1", true, false}, {ann, "192.0.2.1", false, false}, {eve, "192.0.2.1", false, true}, // ann is not on the longest prefix
+		{ann, "203.0.113.1", true, false}, {bob, "203.0.113.1", false, false},
+		{bob, "198.51.100.1", false, true}, {ann, "198.51.100.1", true, false}, {eve, "2001:db8::1", false, true},
+		{ann, "192.168.1.1", false, false}, {ann, "10.9.9.9", false, false}, // the internet is not what is behind a router
+		{eve, "203.0.114.1", false, true}, {eve, "172.16.9.9", false, false}, {eve, "10.1.2.3", false, true}, {eve, "10.2.2.3", false, false},
+		{eve, "2001:db9::1", false, true}, {eve, "fd00::1", false, false}, {eve, "64:ff9b::a01:203", false, false}, {eve, "2002:a01:203::1", false, false},
 	} {
-		if got := l.Has(tt.id, tt.via, a(tt.addr), names); got != tt.want {
-			t.Errorf("%+v: %v", tt, got)
+		if got := l.From(tt.id, a(tt.addr), names); got != tt.from {
+			t.Errorf("%+v: from %v", tt, got)
+		}
+		if got := l.To(tt.id, a(tt.addr), names); got != tt.to {
+			t.Errorf("%+v: to %v", tt, got)
 		}
 	}
 }
@@ -196,14 +206,73 @@ func TestFlows(t *testing.T) {
 	}
 }
 
+// TestBegin: who was connected to does not connect back.
+func TestBegin(t *testing.T) {
+	var f Table
+	now := time.Unix(1e9, 0)
+	f.Out(sent(packet.TCP, 4000, 22), now)
+	syn := came(packet.TCP, 22, 4000)
+	syn.Begins = true
+	if f.In(syn, nil, now, no) {
+		t.Error("a flow of ours lets its other end begin one")
+	}
+	if !f.In(came(packet.TCP, 22, 4000), nil, now, no) || !f.In(syn, nil, now, yes) {
+		t.Error("an answer, or what a rule allows, is not let in")
+	}
+	quoted := sent(packet.TCP, 4000, 22)
+	elsewhere := &packet.Packet{Src: you, Dst: netip.MustParseAddr("192.0.2.1"), Proto: packet.ICMPv6, Type: 1}
+	if f.In(elsewhere, quoted, now, yes) {
+		t.Error("an error goes to another than who sent what it is about")
+	}
+}
+
+// TestJudge: what is not allowed any more does not go on, though our end goes on to send; what is ours does.
+func TestJudge(t *testing.T) {
+	var f Table
+	now := time.Unix(1e9, 0)
+	is := func(what string, p *packet.Packet, may func() bool, want bool) {
+		t.Helper()
+		if got := f.In(p, nil, now, may); got != want {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	f.Out(sent(packet.TCP, 4000, 22), now)
+	is("allowed", came(packet.TCP, 5000, 80), yes, true)
+	is("allowed, too", came(packet.UDP, 5000, 53), yes, true)
+	if !f.Ours() {
+		t.Error("none is ours")
+	}
+	f.Judge(func(p *packet.Packet) bool {
+		return p.Proto == packet.UDP && p.DstPort == 53 && p.Src == you && p.Dst == me
+	})
+	for range 2 {
+		is("no more", came(packet.TCP, 5000, 80), no, false)
+		f.Out(sent(packet.TCP, 80, 5000), now)
+	}
+	is("still", came(packet.UDP, 5000, 53), no, true)
+	is("ours", came(packet.TCP, 22, 4000), no, true)
+	is("again", came(packet.TCP, 5000, 80), yes, true)
+	is("again, its second", came(packet.TCP, 5000, 80), no, true)
+	f.Judge(func(*packet.Packet) bool { return false })
+	begin := sent(packet.TCP, 80, 5000)
+	begin.Begins = true
+	f.Out(begin, now)
+	is("an answer to what we began", came(packet.TCP, 5000, 80), no, true)
+}
+
 // TestFlowsAreBounded: new flows push out old ones, never one that was just used.
 func TestFlowsAreBounded(t *testing.T) {
 	var f Table
 	now := time.Unix(1e9, 0)
+	const most = MaxFlows / 4
+	f.Limit(most)
 	for i := range uint32(3 * MaxFlows) {
 		now = now.Add(time.Millisecond)
 		f.Out(sent(packet.UDP, uint16(i), uint16(i>>16)), now)
-		if len(f.flows) > MaxFlows {
+		if i == 2*MaxFlows {
+			f.Limit(0)
+		}
+		if i < 2*MaxFlows && len(f.flows) > most || len(f.flows) > MaxFlows {
 			t.Fatal(len(f.flows))
 		}
 		if p := came(packet.UDP, uint16(i>>16), uint16(i)); !f.In(p, nil, now, no) {

@@ -62,12 +62,16 @@ func (k *Key) idle() time.Duration {
 // A Table has the flows with one peer, so that nobody pushes out another's. Its zero value is ready.
 type Table struct {
 	mu    sync.Mutex
+	most  int // 0: MaxFlows
 	flows map[Key]*flow
 }
 
 type flow struct {
 	seen  time.Time
 	class splitter.Class
+	// theirs is set for one that the peer began, barred when no rule allows it any more. It is kept, as our end may
+	// go on to send: that does not begin it anew.
+	theirs, barred bool
 }
 
 // touch is the flow, if it is known and not too old.
@@ -85,7 +89,7 @@ func (t *Table) begin(k Key, class splitter.Class, now time.Time) *flow {
 	if t.flows == nil {
 		t.flows = make(map[Key]*flow)
 	}
-	if len(t.flows) >= MaxFlows {
+	if len(t.flows) >= t.bound() {
 		var oldest Key
 		var age time.Duration = -1
 		few := 16
@@ -99,13 +103,27 @@ func (t *Table) begin(k Key, class splitter.Class, now time.Time) *flow {
 				break
 			}
 		}
-		if len(t.flows) >= MaxFlows {
+		if len(t.flows) >= t.bound() {
 			delete(t.flows, oldest)
 		}
 	}
 	f := &flow{seen: now, class: class}
 	t.flows[k] = f
 	return f
+}
+
+func (t *Table) bound() int {
+	if t.most == 0 {
+		return MaxFlows
+	}
+	return t.most
+}
+
+// Limit bounds how many flows it remembers; 0 is MaxFlows.
+func (t *Table) Limit(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.most = n
 }
 
 // Out takes note of a packet that we send, and says in which class its flow goes: that in which it began, so that none
@@ -117,6 +135,9 @@ func (t *Table) Out(p *packet.Packet, now time.Time) (Key, splitter.Class) {
 	f := t.touch(k, now)
 	if f == nil {
 		f = t.begin(k, ClassOf(p), now)
+	}
+	if p.Begins {
+		f.theirs, f.barred = false, false
 	}
 	if p.Fragment && !p.Later {
 		t.begin(laterOf(k, p), f.class, now)
@@ -130,19 +151,48 @@ func (t *Table) In(p, quoted *packet.Packet, now time.Time, may func() bool) boo
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if quoted != nil {
-		return t.touch(KeyOf(quoted, true), now) != nil
+		return p.Dst == quoted.Src && t.touch(KeyOf(quoted, true), now) != nil
 	}
 	k := KeyOf(p, false)
-	if t.touch(k, now) == nil {
+	if f := t.touch(k, now); f == nil || f.barred || p.Begins {
 		if p.Later || !may() {
 			return false
 		}
-		t.begin(k, ClassOf(p), now)
+		if f == nil {
+			f = t.begin(k, ClassOf(p), now)
+		}
+		f.theirs, f.barred = true, false
 	}
 	if p.Fragment && !p.Later {
 		t.begin(laterOf(k, p), splitter.Bulk, now)
 	}
 	return true
+}
+
+// Judge bars the flows that the peer began and that may not be any more.
+func (t *Table) Judge(may func(*packet.Packet) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, f := range t.flows {
+		switch {
+		case k.later:
+			delete(t.flows, k) // the next one is judged with its first
+		case f.theirs:
+			f.barred = !may(&packet.Packet{Src: k.far, Dst: k.near, Proto: k.proto, SrcPort: k.farPort, DstPort: k.nearPort})
+		}
+	}
+}
+
+// Ours is whether there are flows that this node began.
+func (t *Table) Ours() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, f := range t.flows {
+		if !f.theirs && !k.later {
+			return true
+		}
+	}
+	return false
 }
 
 // Sweep forgets flows that are too old, and says how many there are.

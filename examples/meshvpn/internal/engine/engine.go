@@ -24,12 +24,14 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/acl"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/packet"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 )
@@ -49,10 +51,8 @@ type Config struct {
 	Node   *mesh.Node
 	Device Device
 	Book   *overlay.Book
-	// Rules are for what peers begin to send, Grants are networks beyond the overlay's. Names says whom a petname in
-	// them means; nil: nobody.
-	Rules  acl.List
-	Grants acl.Grants
+	// Policy is what counts until Set. Names says whom a petname in it means; nil: nobody.
+	Policy Policy
 	Names  acl.Names
 	// Known are the peers that are dialled when a packet is sent to them. It is asked again when an address is unknown,
 	// once a second at most. Nil: those of the Book.
@@ -62,10 +62,20 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Bounds.
+// A Policy says what peers may do.
+type Policy struct {
+	Rules  acl.List   // for what they begin to send
+	Grants acl.Grants // networks beyond the overlay's
+}
+
+// Bounds. A guest is a peer that nobody here named or asked for; the others are as many as the Book's owner wanted, and
+// guests take nothing from them.
 const (
-	maxPeers    = 4096
-	maxConns    = 16              // of one peer to us
+	maxGuests   = overlay.MaxGuests
+	maxConns    = 16 // of one peer to us
+	guestConns  = 8
+	guestFlows  = 256
+	guestMemory = 64 << 20        // for what guests have sent half of
 	idleStream  = 5 * time.Minute // then its conn is closed
 	dialTimeout = 20 * time.Second
 	retryDial   = time.Second // how long packets are refused at once when a peer could not be reached
@@ -80,9 +90,12 @@ type Engine struct {
 	tasks  sync.WaitGroup
 	counts counters
 	pool   pool
+	policy atomic.Pointer[Policy]
+	lent   atomic.Int64 // of guestMemory
 
 	mu     sync.Mutex // guards the rest
 	peers  map[identity.ID]*peer
+	guests int       // of peers
 	looked time.Time // when Known was asked
 }
 
@@ -98,7 +111,27 @@ func New(cfg Config) *Engine {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg.Dialer.Node, cfg.Dialer.FastOpen = cfg.Node, true
-	return &Engine{cfg: cfg, errors: rate.NewLimiter(100, 100), peers: make(map[identity.ID]*peer)}
+	e := &Engine{cfg: cfg, errors: rate.NewLimiter(100, 100), peers: make(map[identity.ID]*peer)}
+	e.policy.Store(&cfg.Policy)
+	return e
+}
+
+// Set has another policy count. What a peer began that may not be any more ends.
+func (e *Engine) Set(policy Policy) {
+	e.policy.Store(&policy)
+	for _, p := range e.all() {
+		p.flows.Judge(func(x *packet.Packet) bool {
+			return policy.Rules.Allows(p.id, x, e.cfg.Names) && e.theirs(x.Src, p.id) && e.ours(x.Dst, p.id)
+		})
+		if !e.hears(p) {
+			p.hangUp()
+		}
+	}
+}
+
+// hears is whether a peer may send at all: if a rule would ever allow it, or if we have begun to send to it.
+func (e *Engine) hears(p *peer) bool {
+	return e.policy.Load().Rules.Hears(p.id, e.cfg.Names) || p.flows.Ours()
 }
 
 // Run carries packets until ctx ends, which is no error, or the device or the listener fails. It closes the device.
@@ -141,19 +174,59 @@ func (e *Engine) look() {
 	}
 }
 
-// peer is what is known of a peer; nil: there are too many.
+// peer is what is known of a peer; nil: there are too many guests.
 func (e *Engine) peer(id identity.ID) *peer {
+	guest := !e.cfg.Book.Pinned(id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := e.peers[id]
-	if p == nil && len(e.peers) < maxPeers {
-		p = &peer{id: id, engine: e, streams: make(map[slot]*stream)}
+	switch {
+	case p == nil:
+		if guest && e.guests >= maxGuests && !e.forgetGuest() {
+			return nil
+		}
+		p = &peer{id: id, engine: e, streams: make(map[slot]*stream), conns: make(map[net.Conn]struct{})}
 		e.peers[id] = p
+		if p.guest.Store(guest); guest {
+			e.guests++
+			p.flows.Limit(guestFlows)
+		}
+	case !guest && p.guest.Load(): // it was named since
+		p.guest.Store(false)
+		e.guests--
+		p.flows.Limit(0)
 	}
-	if p != nil {
-		p.used = time.Now()
-	}
+	p.used = time.Now()
 	return p
+}
+
+// forgetGuest forgets the guest that was used longest ago, of those that have no conn.
+func (e *Engine) forgetGuest() bool {
+	var oldest *peer
+	for _, p := range e.peers {
+		if p.guest.Load() && p.idle() && (oldest == nil || p.used.Before(oldest.used)) {
+			oldest = p
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	e.forget(oldest)
+	return true
+}
+
+func (e *Engine) forget(p *peer) {
+	delete(e.peers, p.id)
+	if p.guest.Load() {
+		e.guests--
+	}
+}
+
+// known is the peer, if anything is known of it.
+func (e *Engine) known(id identity.ID) *peer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.peers[id]
 }
 
 // all are the peers of now.
@@ -179,7 +252,7 @@ func (e *Engine) sweep() {
 				flows := p.flows.Sweep(now)
 				e.mu.Lock()
 				if flows == 0 && now.Sub(p.used) > sweepEvery && p.idle() {
-					delete(e.peers, p.id)
+					e.forget(p)
 				}
 				e.mu.Unlock()
 			}

@@ -113,14 +113,14 @@ func start(t *testing.T, n byte, boot []multiaddr.Multiaddr, known []byte, rules
 		if err := r.UnmarshalText([]byte(line)); err != nil {
 			t.Fatal(err)
 		}
-		cfg.Rules = append(cfg.Rules, r)
+		cfg.Policy.Rules = append(cfg.Policy.Rules, r)
 	}
 	for _, line := range grants {
 		var g acl.Grant
 		if err := g.UnmarshalText([]byte(line)); err != nil {
 			t.Fatal(err)
 		}
-		cfg.Grants = append(cfg.Grants, g)
+		cfg.Policy.Grants = append(cfg.Policy.Grants, g)
 	}
 	h := &host{t: t, dev: newMemory(), node: node, id: node.ID(), v4: overlay.V4(node.ID()), v6: overlay.V6(node.ID())}
 	cfg.Device = h.dev

@@ -17,21 +17,20 @@ const front = packet.VnetSize - packet.HeaderSize
 
 // serve takes what a peer sends over one conn.
 func (e *Engine) serve(id identity.ID, conn net.Conn) error {
-	p, err := e.admit(id)
+	p, err := e.admit(id, conn)
 	if err != nil {
 		return err
 	}
-	defer p.leave()
+	defer p.leave(conn)
 	defer context.AfterFunc(e.ctx, func() { conn.Close() })()
-	return (&receiver{engine: e, peer: p, conn: conn}).run()
+	r := &receiver{engine: e, peer: p, conn: conn}
+	defer r.free()
+	return r.run()
 }
 
-// admit lets a peer send at all: if a rule would ever allow it, or if we send to it.
-func (e *Engine) admit(id identity.ID) (*peer, error) {
-	e.mu.Lock()
-	_, known := e.peers[id]
-	e.mu.Unlock()
-	if !known && !e.cfg.Rules.Hears(id, e.cfg.Names) {
+// admit lets a peer send, if it is heard.
+func (e *Engine) admit(id identity.ID, conn net.Conn) (*peer, error) {
+	if p := e.known(id); !e.policy.Load().Rules.Hears(id, e.cfg.Names) && (p == nil || !p.flows.Ours()) {
 		e.counts.drop(notHeard)
 		return nil, errors.New("no rule allows the peer anything")
 	}
@@ -40,7 +39,7 @@ func (e *Engine) admit(id identity.ID) (*peer, error) {
 	if p == nil {
 		return nil, errors.New("there are too many peers")
 	}
-	if !p.enter() {
+	if !p.enter(conn) {
 		return nil, errors.New("the peer has too many conns")
 	}
 	return p, nil
@@ -53,6 +52,7 @@ type receiver struct {
 	peer   *peer
 	conn   net.Conn
 	b      []byte
+	lent   int64 // of the engine's guestMemory
 }
 
 // Sizes of a receiver's buffer: while nothing comes, and while much does.
@@ -85,25 +85,49 @@ func (r *receiver) run() error {
 			}
 			from = end
 		}
-		from, to = r.makeRoom(from, to, n)
+		if from, to, err = r.makeRoom(from, to, n); err != nil {
+			return err
+		}
 	}
 }
 
+// borrow has a guest's large buffer count. There is no more when guests hold too much.
+func (r *receiver) borrow() bool {
+	if !r.peer.guest.Load() {
+		return true
+	}
+	r.lent = largeBuffer
+	if r.engine.lent.Add(largeBuffer) <= guestMemory {
+		return true
+	}
+	r.free()
+	return false
+}
+
+func (r *receiver) free() {
+	r.engine.lent.Add(-r.lent)
+	r.lent = 0
+}
+
 // makeRoom moves what is left so that a whole frame fits. The buffer grows when there is much to read.
-func (r *receiver) makeRoom(from, to, n int) (int, int) {
+func (r *receiver) makeRoom(from, to, n int) (int, int, error) {
 	const frame = packet.HeaderSize + packet.MaxSize
 	b := r.b
 	switch {
 	case len(b) == smallBuffer && (from < to || n == len(b)-front):
+		if !r.borrow() {
+			return 0, 0, errors.New("guests have sent too much by halves")
+		}
 		b = make([]byte, largeBuffer)
 	case len(b) == largeBuffer && from == to && n < smallBuffer-front:
+		r.free()
 		b = make([]byte, smallBuffer)
 	case from < to && len(b)-from >= frame:
-		return from, to
+		return from, to, nil
 	}
 	to = front + copy(b[front:], r.b[from:to])
 	r.b = b
-	return front, to
+	return front, to, nil
 }
 
 // take writes the packet of a frame to the device, if it may pass. b has VnetSize bytes before it.
@@ -140,7 +164,7 @@ func (r *receiver) take(kind packet.Kind, segment uint16, b []byte) error {
 // judge is whether a packet that a peer sent may pass.
 func (e *Engine) judge(from *peer, p *packet.Packet, raw []byte) reason {
 	switch {
-	case !p.IsUnicast() || p.IsRedirect():
+	case !p.IsUnicast() || p.IsOfLink():
 		return multicast
 	case !e.theirs(p.Src, from.id):
 		return spoofed
@@ -155,7 +179,7 @@ func (e *Engine) judge(from *peer, p *packet.Packet, raw []byte) reason {
 		}
 		quoted = &q
 	}
-	may := func() bool { return e.cfg.Rules.Allows(from.id, p, e.cfg.Names) }
+	may := func() bool { return e.policy.Load().Rules.Allows(from.id, p, e.cfg.Names) }
 	if !from.flows.In(p, quoted, time.Now(), may) {
 		return denied
 	}

@@ -95,10 +95,11 @@ func (e *Engine) send(b *buffer) (kept bool) {
 	return false
 }
 
-// owner is who has an address: in the virtual network by its key, beyond it by a grant.
+// owner is who has an address: in the virtual network by its key, beyond it by a grant. In it no grant counts: by one, a
+// peer could be another.
 func (e *Engine) owner(a netip.Addr) (identity.ID, bool) {
-	if !inside(a) {
-		return e.cfg.Grants.Via(a, e.cfg.Names)
+	if !overlay.Inside(a) {
+		return e.policy.Load().Grants.Via(a, e.cfg.Names)
 	}
 	id, ok := e.cfg.Book.Peer(a)
 	if !ok {
@@ -108,13 +109,10 @@ func (e *Engine) owner(a netip.Addr) (identity.ID, bool) {
 	return id, ok && id != e.cfg.Node.ID()
 }
 
-// inside is whether an address is of the virtual network, where no grant counts: by one, a peer could be another.
-func inside(a netip.Addr) bool { return overlay.Net4.Contains(a) || overlay.Net6.Contains(a) }
-
 // ours is whether an address is this node's own, or of a network that it offers to the peer.
 func (e *Engine) ours(a netip.Addr, id identity.ID) bool {
-	if !inside(a) {
-		return e.cfg.Grants.Has(id, false, a, e.cfg.Names)
+	if !overlay.Inside(a) {
+		return e.policy.Load().Grants.To(id, a, e.cfg.Names)
 	}
 	owner, ok := e.cfg.Book.Peer(a)
 	return ok && owner == e.cfg.Node.ID()
@@ -122,8 +120,8 @@ func (e *Engine) ours(a netip.Addr, id identity.ID) bool {
 
 // theirs is whether an address is the peer's own, or of a network that is reached by way of it.
 func (e *Engine) theirs(a netip.Addr, id identity.ID) bool {
-	if !inside(a) {
-		return e.cfg.Grants.Has(id, true, a, e.cfg.Names)
+	if !overlay.Inside(a) {
+		return e.policy.Load().Grants.From(id, a, e.cfg.Names)
 	}
 	owner, ok := e.cfg.Book.Peer(a)
 	return ok && owner == id

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"maps"
+	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/acl"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/splitter"
 )
 
@@ -25,15 +29,17 @@ type peer struct {
 	id     identity.ID
 	engine *Engine
 	flows  acl.Table
-	used   time.Time // guarded by the engine's mu
+	guest  atomic.Bool // written under the engine's mu
+	used   time.Time   // guarded by the engine's mu
 
 	sent, received traffic
+	waiting        atomic.Int64 // buffers, in the streams' queues
 
 	mu      sync.Mutex // guards the rest
 	streams map[slot]*stream
-	conns   int       // of the peer's
-	refuse  time.Time // until then its packets are refused
-	err     error     // why
+	conns   map[net.Conn]struct{} // of the peer's
+	refuse  time.Time             // until then its packets are refused
+	err     error                 // why
 }
 
 type traffic struct{ packets, bytes atomic.Uint64 }
@@ -68,34 +74,71 @@ func (p *peer) remove(s *stream) {
 	}
 }
 
-// failed takes note of why the peer can't be reached; nil: it can.
+// failed takes note of why the peer can't be reached.
 func (p *peer) failed(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err = err; err != nil {
-		p.refuse = time.Now().Add(retryDial)
-	}
+	p.err, p.refuse = err, time.Now().Add(retryDial)
 }
 
-// enter counts a conn of the peer's, if it may have one more.
-func (p *peer) enter() bool {
+// reached takes note that it can, by a stream's conn.
+func (p *peer) reached(s *stream, c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conns == maxConns {
+	p.err = nil
+	s.conn, _ = c.(*mesh.Conn)
+}
+
+// enter takes note of a conn of the peer's, if it may have one more.
+func (p *peer) enter(c net.Conn) bool {
+	most := maxConns
+	if p.guest.Load() {
+		most = guestConns
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.conns) >= most {
 		return false
 	}
-	p.conns++
+	p.conns[c] = struct{}{}
 	return true
 }
 
-func (p *peer) leave() {
+func (p *peer) leave(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.conns--
+	delete(p.conns, c)
+}
+
+// hangUp ends the peer's conns.
+func (p *peer) hangUp() {
+	p.mu.Lock()
+	conns := slices.Collect(maps.Keys(p.conns))
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+// paths are those that lead to the peer now.
+func (p *peer) paths() []mesh.Path {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.streams {
+		if s.conn != nil {
+			return s.conn.Paths()
+		}
+	}
+	for c := range p.conns {
+		if c, ok := c.(*mesh.Conn); ok {
+			return c.Paths()
+		}
+	}
+	return nil
 }
 
 func (p *peer) idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.streams) == 0 && p.conns == 0
+	return len(p.streams) == 0 && len(p.conns) == 0
 }

@@ -86,7 +86,7 @@ func FuzzReceiver(f *testing.F) {
 			want = append(want, p)
 		}
 		device := new(list)
-		e := New(Config{Node: &mesh.Node{Identity: ownKey}, Device: device, Book: book, Rules: acl.List{rule}})
+		e := New(Config{Node: &mesh.Node{Identity: ownKey}, Device: device, Book: book, Policy: Policy{Rules: acl.List{rule}}})
 		r := &receiver{engine: e, peer: &peer{id: peerKey.ID(), engine: e}, conn: &piecewise{b: append(sent, tail...), sizes: sizes}}
 		if err := r.run(); !errors.Is(err, io.EOF) && !errors.Is(err, packet.ErrFrame) {
 			t.Fatal(err)

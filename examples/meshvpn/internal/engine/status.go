@@ -61,6 +61,7 @@ type PeerStatus struct {
 	IPv6     string      `json:"ipv6,omitempty"`
 	Streams  int         `json:"streams"` // to it
 	Conns    int         `json:"conns"`   // from it
+	Paths    []mesh.Path `json:"paths,omitempty"`
 	Sent     Traffic     `json:"sent"`
 	Received Traffic     `json:"received"`
 	Error    string      `json:"error,omitempty"` // why it could not be reached
@@ -82,8 +83,9 @@ func (e *Engine) Status() Status {
 	for _, p := range e.all() {
 		x := PeerStatus{ID: p.id, Sent: p.sent.now(), Received: p.received.now()}
 		x.IPv4, x.IPv6 = e.addrs(p.id)
+		x.Paths = p.paths()
 		p.mu.Lock()
-		x.Streams, x.Conns = len(p.streams), p.conns
+		x.Streams, x.Conns = len(p.streams), len(p.conns)
 		if p.err != nil {
 			x.Error = p.err.Error()
 		}

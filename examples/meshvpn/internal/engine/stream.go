@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/packet"
+	"github.com/splitmesh/splitmesh/mesh"
 )
 
 // A stream sends to a peer over a conn of its own. It begins with the first packet, and ends when there were none for a
@@ -21,6 +22,7 @@ type stream struct {
 	mu    sync.Mutex // guards the rest
 	queue []*buffer
 	ended bool
+	conn  *mesh.Conn // nil: it is being dialled; guarded by the peer's mu
 }
 
 // What became of a packet that was pushed.
@@ -48,7 +50,8 @@ func (s *stream) push(b *buffer) pushed {
 		}
 	}
 	pool := &s.peer.engine.pool
-	if len(s.queue) == maxQueue || pool.waiting.Load() >= maxBuffers {
+	// A peer may hold as much as is free: those that take nothing leave room for the others.
+	if len(s.queue) == maxQueue || s.peer.waiting.Load() >= maxBuffers-pool.waiting.Load() {
 		return full
 	}
 	result := taken
@@ -58,6 +61,7 @@ func (s *stream) push(b *buffer) pushed {
 		b, result = small, copied
 	}
 	pool.waiting.Add(1)
+	s.peer.waiting.Add(1)
 	s.queue = append(s.queue, b)
 	if len(s.queue) == 1 {
 		select {
@@ -81,6 +85,7 @@ func (s *stream) next() *buffer {
 		s.queue = nil
 	}
 	s.peer.engine.pool.waiting.Add(-1)
+	s.peer.waiting.Add(-1)
 	return b
 }
 
@@ -123,8 +128,8 @@ func (s *stream) send() error {
 		return err
 	}
 	defer conn.Close()
+	s.peer.reached(s, conn)
 	defer context.AfterFunc(e.ctx, func() { conn.Close() })() // a Write may wait
-	s.peer.failed(nil)
 	broken := make(chan error, 1)
 	e.tasks.Go(func() { broken <- watch(conn) }) // ends with the conn
 	idle := time.NewTimer(idleStream)

@@ -41,3 +41,6 @@ func V4(id identity.ID) netip.Addr {
 	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(n))
 	return netip.AddrFrom4(b)
 }
+
+// Inside is whether an address is of the virtual network.
+func Inside(a netip.Addr) bool { return Net4.Contains(a) || Net6.Contains(a) }

@@ -38,6 +38,7 @@ type Book struct {
 	addrs  map[netip.Addr]identity.ID
 	pinned map[identity.ID]bool
 	order  []identity.ID // of the pinned
+	stale  bool          // whether the file lacks some of them
 	guests []identity.ID // oldest first
 }
 
@@ -131,12 +132,14 @@ func (b *Book) pin(id identity.ID) {
 	b.order = append(b.order, id)
 }
 
-// Pin remembers peers for good. It is quick when they are all known.
+// Pin remembers peers for good, in the book and then in its file: if that fails they are known for now, and the next Pin
+// tries again. It is quick when they are all known.
 func (b *Book) Pin(ids ...identity.ID) error {
 	b.mu.RLock()
 	fresh := slices.DeleteFunc(slices.Clone(ids), func(id identity.ID) bool { return b.pinned[id] || id == b.self })
+	stale := b.stale
 	b.mu.RUnlock()
-	if len(fresh) == 0 {
+	if len(fresh) == 0 && !stale {
 		return nil
 	}
 	slices.SortFunc(fresh, identity.ID.Compare)
@@ -148,7 +151,16 @@ func (b *Book) Pin(ids ...identity.ID) error {
 	for _, id := range fresh {
 		b.pin(id)
 	}
-	return b.save()
+	err := b.save()
+	b.stale = err != nil
+	return err
+}
+
+// Pinned is whether a peer is.
+func (b *Book) Pinned(id identity.ID) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.pinned[id]
 }
 
 // save writes the book anew and renames it.

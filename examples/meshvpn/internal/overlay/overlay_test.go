@@ -150,6 +150,31 @@ func TestConflicts(t *testing.T) {
 	})
 }
 
+// TestFullDisk: a peer that could not be written down is known, and is written down once there is room.
+func TestFullDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "away")
+	path := filepath.Join(dir, "addresses")
+	b, err := Open(path, id(t, 1), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Pin(id(t, 2)); err == nil {
+		t.Fatal("it is written down nowhere")
+	}
+	if _, v6 := b.Addrs(id(t, 2)); v6 != V6(id(t, 2)) || !b.Pinned(id(t, 2)) || b.Pinned(id(t, 3)) {
+		t.Error("it is not known")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Pin(id(t, 2)); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), id(t, 2).String()) {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
 // TestBadBooks: a book that is not right is not used.
 func TestBadBooks(t *testing.T) {
 	x := id(t, 1).String()

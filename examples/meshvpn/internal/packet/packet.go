@@ -15,6 +15,12 @@ const (
 	ICMPv6 = 58
 )
 
+// Flags of TCP.
+const (
+	syn = 2
+	ack = 16
+)
+
 // MaxSize is the most bytes that a packet has: one of IPv6 whose payload is as long as can be.
 const MaxSize = 40 + 65535
 
@@ -41,6 +47,8 @@ type Packet struct {
 	SrcPort, DstPort uint16
 	// Type and Code are those of ICMP.
 	Type, Code uint8
+	// Begins is set for the packet that begins a connection of TCP.
+	Begins bool
 	// Fragment is set for a part of a packet, Later for one that is not the first; ID says of which packet.
 	Fragment, Later bool
 	ID              uint32
@@ -104,10 +112,28 @@ func (p *Packet) v4(b []byte) (int, error) {
 	if len(b) < p.Header || length < p.Header {
 		return 0, ErrShort
 	}
+	if isRouted(b[20:p.Header]) {
+		return 0, ErrHeader
+	}
 	p.DSCP, p.Proto = b[1]>>2, b[9]
 	p.Src, p.Dst = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
 	at := binary.BigEndian.Uint16(b[6:])
 	return length, p.fragment(at&0x1fff, at&0x2000 != 0, uint32(binary.BigEndian.Uint16(b[4:])))
+}
+
+// isRouted is whether options of IPv4 are a route that the sender chose, which leads around our checks, or make no sense.
+func isRouted(options []byte) bool {
+	for len(options) > 0 && options[0] != 0 {
+		switch {
+		case options[0] == 1:
+			options = options[1:]
+		case options[0] == 131, options[0] == 137, len(options) < 2 || options[1] < 2 || int(options[1]) > len(options):
+			return true
+		default:
+			options = options[options[1]:]
+		}
+	}
+	return false
 }
 
 func (p *Packet) v6(b []byte) (int, error) {
@@ -122,6 +148,9 @@ func (p *Packet) v6(b []byte) (int, error) {
 		rest := b[p.Header:]
 		switch p.Proto {
 		case 0, 60: // hop-by-hop and destination options
+			if p.Fragment { // a later one could overwrite the ports behind them
+				return 0, ErrHeader
+			}
 			if len(rest) < 8 || len(rest) < 8+int(rest[1])*8 {
 				return 0, ErrShort
 			}
@@ -138,7 +167,7 @@ func (p *Packet) v6(b []byte) (int, error) {
 			if err := p.fragment(at>>3, at&1 != 0, binary.BigEndian.Uint32(rest[4:])); err != nil || p.Later {
 				return length, err
 			}
-		case 43: // a route that the sender chose leads around our checks
+		case 43: // a route that the sender chose
 			return 0, ErrHeader
 		default:
 			return length, nil
@@ -165,6 +194,7 @@ func (p *Packet) transport(b []byte) error {
 			return ErrShort
 		}
 		p.ports(b)
+		p.Begins = b[13]&(syn|ack) == syn
 	case UDP:
 		if len(b) < 8 {
 			return ErrShort
@@ -197,9 +227,10 @@ func (p *Packet) icmp(b []byte) error {
 	return nil
 }
 
-// IsRedirect is whether it would have the receiver send its packets elsewhere.
-func (p *Packet) IsRedirect() bool {
-	return p.Proto == ICMP && p.Type == 5 || p.Proto == ICMPv6 && p.Type == 137
+// IsOfLink is whether it is for neighbours on one link alone: of routers, of other neighbours, or a redirect, which would
+// have the receiver send its packets elsewhere.
+func (p *Packet) IsOfLink() bool {
+	return p.Proto == ICMP && (p.Type == 5 || p.Type == 9 || p.Type == 10) || p.Proto == ICMPv6 && (p.Type >= 130 && p.Type <= 137 || p.Type == 143)
 }
 
 // IsError is whether it is an ICMP error, which quotes the packet that it is about after 8 bytes. A later fragment has no

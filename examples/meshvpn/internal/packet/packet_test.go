@@ -50,6 +50,19 @@ func tcp(n int) []byte {
 	return b
 }
 
+func flagged(flags byte) []byte {
+	b := tcp(0)
+	b[13] = flags
+	return b
+}
+
+// optioned is a packet with options of IPv4.
+func optioned(options []byte) []byte {
+	b := v4(TCP, slices.Concat(options, tcp(0)))
+	b[0] += byte(len(options) / 4)
+	return b
+}
+
 func udp(n int) []byte {
 	b := make([]byte, 8+n)
 	binary.BigEndian.PutUint16(b, 5353)
@@ -97,6 +110,16 @@ func TestParse(t *testing.T) {
 		"later fragment of 6": {v6(44, fragment6(TCP, 200, 1, []byte{1})), Packet{Proto: TCP, Header: 48, Fragment: true, Later: true, ID: 77}, nil},
 		"later of a ping":     {v6(44, fragment6(ICMPv6, 200, 0, []byte{1})), Packet{Proto: ICMPv6, Header: 48, Fragment: true, Later: true, ID: 77}, nil},
 		"no fragment":         {v6(44, fragment6(TCP, 0, 0, tcp(0))), Packet{Proto: TCP, Header: 48, SrcPort: 1234, DstPort: 22, ID: 77}, nil},
+
+		"a beginning":     {v4(TCP, flagged(syn)), Packet{Proto: TCP, Header: 20, SrcPort: 1234, DstPort: 22, Begins: true}, nil},
+		"an answer to it": {v4(TCP, flagged(syn|ack)), Packet{Proto: TCP, Header: 20, SrcPort: 1234, DstPort: 22}, nil},
+		"options of 4":    {optioned([]byte{1, 7, 3, 4, 148, 4, 0, 0}), Packet{Proto: TCP, Header: 28, SrcPort: 1234, DstPort: 22}, nil},
+
+		"a loose route in it":  {optioned([]byte{1, 131, 7, 4, 192, 0, 2, 1}), Packet{}, ErrHeader},
+		"a strict route in it": {optioned([]byte{137, 7, 4, 192, 0, 2, 1, 0}), Packet{}, ErrHeader},
+		"an endless option":    {optioned([]byte{7, 0, 0, 0}), Packet{}, ErrHeader},
+		"a long option":        {optioned([]byte{7, 5, 0, 0}), Packet{}, ErrHeader},
+		"options in fragments": {v6(44, fragment6(60, 0, 1, options)), Packet{}, ErrHeader},
 
 		"nothing":             {nil, Packet{}, ErrShort},
 		"half a header":       {v6(TCP, nil)[:30], Packet{}, ErrShort},

@@ -68,7 +68,7 @@ func (w *world) startMesh(way string, o *options) (_ *tunnel, err error) {
 	}
 	dirs := map[string]string{w.a: filepath.Join(w.dir, way+"-a"), w.b: filepath.Join(w.dir, way+"-b")}
 	up := func(ns string, more ...string) error {
-		return t.start(ns, "", append([]string{o.meshvpn, "up", "--state", dirs[ns], "--node.dht=false", "--log.level=warn", "--tun.mtu=" + strconv.Itoa(o.mtu)}, more...)...)
+		return t.start(ns, "", append([]string{o.meshvpn, "up", "--state", dirs[ns], "--node.dht=false", "--dns=off", "--log.level=warn", "--tun.mtu=" + strconv.Itoa(o.mtu)}, more...)...)
 	}
 	switch way {
 	case "direct":

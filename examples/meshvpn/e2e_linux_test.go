@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +20,6 @@ import (
 	"golang.org/x/net/ipv6"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
-	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
-	"github.com/splitmesh/splitmesh/identity"
 )
 
 // TestRelayed: two machines that reach only a relay have what rules allow, and nothing else.
@@ -151,58 +148,9 @@ func carries(t *testing.T, from *machine, l net.Listener) {
 	}
 }
 
-// TestNames: programs reach peers by their names, and the system's file is put back, also after a crash.
-func TestNames(t *testing.T) {
-	if _, err := os.Stat("/run/systemd/resolve"); err == nil {
-		t.Skip("systemd-resolved runs here, and is not for tests to change")
-	}
-	m, other := newMachine(t, "a"), seeded(t)
-	const before = "nameserver 127.0.0.1\n"
-	file := m.resolvConf(before)
-	hosts := filepath.Join(m.dir, "hosts")
-	if err := os.WriteFile(hosts, []byte(other.String()+" bob\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, how := range []os.Signal{os.Interrupt, os.Kill, os.Kill} {
-		m.begin()
-		want := []string{overlay.V4(other).String(), overlay.V6(other).String()}
-		m.until("bob.mesh", func() error {
-			if got := m.lookup("bob.mesh"); !strings.Contains(got, want[0]) || !strings.Contains(got, want[1]) {
-				return errors.New(got)
-			}
-			return nil
-		})
-		if got := m.lookup("eve.mesh"); !strings.Contains(got, "no such host") {
-			t.Error(got)
-		}
-		if got := file(); !strings.Contains(got, "nameserver "+m.v4) {
-			t.Error(got)
-		}
-		m.end(how)
-		if got := file(); how == os.Interrupt && got != before {
-			t.Error(got)
-		}
-	}
-	if file() == before {
-		t.Error("there is nothing to put back: the test shows nothing")
-	}
-	if out, code := m.meshvpn("down"); code != 0 || file() != before {
-		t.Error(code, out, file())
-	}
-}
-
-func seeded(t *testing.T) identity.ID {
-	t.Helper()
-	k, err := relayKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k.ID()
-}
-
 // TestExit: what has no other route goes by way of a peer that offers it, except what the mesh itself sends.
 func TestExit(t *testing.T) {
-	a, b := apart(t, "allow ann tcp 80", []string{"--networks=0.0.0.0/0 via bob"}, []string{"--networks=0.0.0.0/0 to ann"})
+	a, b := apart(t, "allow ann tcp 80,allow ann udp 53", []string{"--networks=0.0.0.0/0 via bob"}, []string{"--networks=0.0.0.0/0 to ann"})
 	c := newMachine(t, "c")
 	link(b, "203.0.113.1/24", c, "203.0.113.2/24", "out")
 	c.ip("route", "add", "100.64.0.0/10", "via", "203.0.113.1") // where another would translate addresses
@@ -213,6 +161,17 @@ func TestExit(t *testing.T) {
 		conn.Close()
 		t.Error("a port that no rule allows is open")
 	}
+	// Names are asked for by the exit, too, where they were asked for before.
+	c.answers("203.0.113.2:53")
+	a.end(os.Interrupt)
+	a.resolvConf("nameserver 203.0.113.2\n")
+	a.begin()
+	a.until("a name", func() error {
+		if got := a.lookup("example.org"); !strings.Contains(got, "192.0.2.80") {
+			return errors.New(got)
+		}
+		return nil
+	})
 	// c can't begin: nobody granted it anything at a.
 	l = a.listen(net.JoinHostPort(a.v4, "80"))
 	if conn, err := c.dial("tcp", l.Addr().String()); err == nil {

@@ -20,7 +20,7 @@ func newProgram() *program.Program {
 			"serve publishes a port, and proxy and forward reach it. Relays on the way see neither who speaks nor what is said.\n" +
 			"What others may reach is what you allow. Two machines get to know each other by invite and join.",
 		Settings: s, Log: &s.Log,
-		Unit: &program.Unit{Run: "up", Capabilities: "CAP_NET_ADMIN CAP_NET_BIND_SERVICE", Devices: []string{"/dev/net/tun"}},
+		Unit: &program.Unit{Run: "up", Reload: true, Capabilities: "CAP_NET_ADMIN CAP_NET_BIND_SERVICE", Devices: []string{"/dev/net/tun"}},
 		Commands: func(a *program.App) []*cobra.Command {
 			return []*cobra.Command{
 				upCommand(a, s), downCommand(a), statusCommand(a), pingCommand(a),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/dns"
@@ -19,7 +20,7 @@ func (t *tunnel) named(ctx context.Context, name string) (identity.ID, error) {
 		return identity.ID{}, fmt.Errorf("%.80q is no name, address or ID: %w", name, registry.ErrNotFound)
 	}
 	if name == t.node.Name {
-		return t.node.ID(), nil
+		return t.id, nil
 	}
 	var failed error
 	for _, r := range []any{t.node.Hosts, t.node.Directory} {
@@ -29,11 +30,17 @@ func (t *tunnel) named(ctx context.Context, name string) (identity.ID, error) {
 		}
 		id, err := r.Resolve(ctx, name)
 		if err == nil {
-			return id, t.book.Pin(id)
+			if err := t.book.Pin(id); err != nil {
+				t.log.Warn("addresses are not written down, and may be others after a restart", "err", err)
+			}
+			return id, nil
 		}
 		if failed = err; !errors.Is(err, registry.ErrNotFound) {
 			break // who can't tell now is not to be overruled
 		}
+	}
+	if err := t.node.Hosts.Err(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		failed = fmt.Errorf("%w; %w", failed, err)
 	}
 	return identity.ID{}, fmt.Errorf("%s.mesh: %w", name, failed)
 }

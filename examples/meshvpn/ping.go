@@ -14,6 +14,7 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/engine"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
 )
 
 // A pingQuestion is what the command asks.
@@ -73,7 +74,7 @@ func pingCommand(a *program.App) *cobra.Command {
 			return program.ShowJSON(c.OutOrStdout(), pongs)
 		}
 		for _, p := range pongs {
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s answered in %v, %s\n", args[0], p.RTT.Round(10*time.Microsecond), way(p)); err != nil {
+			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s answered in %v, %s\n", args[0], p.RTT.Round(10*time.Microsecond), way(p.Paths)); err != nil {
 				return err
 			}
 		}
@@ -83,15 +84,17 @@ func pingCommand(a *program.App) *cobra.Command {
 }
 
 // way says by which paths.
-func way(p engine.Pong) string {
+func way(paths []mesh.Path) string {
 	relays := 0
-	for _, path := range p.Paths {
+	for _, path := range paths {
 		if !path.Relay.IsZero() {
 			relays++
 		}
 	}
 	switch {
-	case relays < len(p.Paths):
+	case len(paths) == 0:
+		return "-"
+	case relays < len(paths):
 		return "directly"
 	case relays == 1:
 		return "over 1 relay"

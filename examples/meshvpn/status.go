@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func statusCommand(a *program.App) *cobra.Command {
 
 func (s *status) show(w io.Writer) error {
 	fmt.Fprintf(w, "%s  %s %s\n%s\n\n", s.Device, s.IPv4, s.IPv6, s.ID) // a failure is the table's too
-	t := program.NewTable(w, "PEER", "IPV4", "IPV6", "ROUND TRIP", "SENT", "RECEIVED", "")
+	t := program.NewTable(w, "PEER", "IPV4", "IPV6", "WAY", "ROUND TRIP", "SENT", "RECEIVED", "")
 	for _, p := range s.Peers {
 		id := p.ID.String()
 		name := strings.Join(s.Names[id], " ")
@@ -76,15 +77,15 @@ func (s *status) show(w io.Writer) error {
 		if d, up := s.RTT[id]; up {
 			rtt = d.Round(10 * time.Microsecond).String()
 		}
-		t.Row(name, p.IPv4, p.IPv6, rtt, humanize.IBytes(p.Sent.Bytes), humanize.IBytes(p.Received.Bytes), p.Error)
+		t.Row(name, p.IPv4, p.IPv6, way(p.Paths), rtt, humanize.IBytes(p.Sent.Bytes), humanize.IBytes(p.Received.Bytes), p.Error)
 	}
 	if err := t.Flush(); err != nil || len(s.Dropped) == 0 {
 		return err
 	}
 	fmt.Fprintln(w)
 	t = program.NewTable(w, "DROPPED BECAUSE", "PACKETS")
-	for why, n := range s.Dropped {
-		t.Row(why, fmt.Sprint(n))
+	for _, why := range slices.Sorted(maps.Keys(s.Dropped)) {
+		t.Row(why, fmt.Sprint(s.Dropped[why]))
 	}
 	return t.Flush()
 }

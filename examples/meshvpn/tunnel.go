@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
-	"path/filepath"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,79 +19,84 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/splitter"
-	"github.com/splitmesh/splitmesh/transport"
-	"github.com/splitmesh/splitmesh/transport/tcp"
-	"github.com/splitmesh/splitmesh/transport/websocket"
 )
 
-// A tunnel is a network device by which this machine reaches peers.
+// A tunnel is a network device by which this machine reaches peers. It is made before the node: what an earlier one routed
+// is to go nowhere else meanwhile, and who may not have a device is to know it at once.
 type tunnel struct {
-	node   *node.Node
-	book   *overlay.Book
-	device *tun.Device
-	engine *engine.Engine
-	log    *slog.Logger
+	settings *settings
+	id       identity.ID
+	book     *overlay.Book
+	device   *tun.Device
+	log      *slog.Logger
 
+	node    *node.Node
+	engine  *engine.Engine
 	names   *dns.Resolver // nil: none are answered for
 	sockets []dns.Socket
-	system  *dns.System // nil: it does not ask us
+	past    past
 }
 
-// adjust has the node dial past the device, if everything is routed to that. It is for node.Open.
-func (s *settings) adjust(n *mesh.Node) {
-	for _, g := range s.Networks {
-		if g.Via && g.Prefix.Bits() == 0 {
-			d := tun.Dialer()
-			n.Transports = []transport.Transport{&websocket.Transport{DialContext: d.DialContext}, &tcp.Transport{DialContext: d.DialContext}}
-		}
-	}
-}
-
-// openTunnel makes the device. It carries nothing until run, which closes it.
-func openTunnel(s *settings, n *node.Node, state *program.State, log *slog.Logger) (*tunnel, error) {
-	t := &tunnel{node: n, log: log}
+// openTunnel makes the device. It carries nothing until run.
+func openTunnel(s *settings, id identity.ID, state *program.State, log *slog.Logger) (*tunnel, error) {
+	t := &tunnel{settings: s, id: id, log: log}
 	var err error
-	if t.book, err = overlay.Open(state.Path("addresses"), n.ID(), s.TUN.IPv4); err != nil {
+	if t.book, err = overlay.Open(state.Path("addresses"), id, s.TUN.IPv4); err != nil {
 		return nil, err
 	}
-	v4, v6 := t.book.Addrs(n.ID())
-	c := tun.Config{Name: s.TUN.Name, MTU: s.TUN.MTU, Addrs: []netip.Addr{v6}, Nets: []netip.Prefix{overlay.Net6}}
+	v4, v6 := t.book.Addrs(id)
+	c := tun.Config{Name: s.TUN.Name, MTU: s.TUN.MTU, Addrs: []netip.Addr{v6}, Nets: s.nets(), Ports: ports(&s.Node)}
 	if s.TUN.IPv4 {
-		c.Addrs, c.Nets = append(c.Addrs, v4), append(c.Nets, overlay.Net4)
-	}
-	for _, g := range s.Networks {
-		if g.Via {
-			c.Nets = append(c.Nets, g.Prefix)
-		}
+		c.Addrs = append(c.Addrs, v4)
 	}
 	if t.device, err = tun.Open(c); err != nil {
 		return nil, err
 	}
+	if len(t.device.Addrs()) < len(c.Addrs) {
+		log.Warn("the kernel has no IPv6: peers are reached by IPv4 alone")
+	}
+	t.past.device = t.device
+	return t, nil
+}
+
+// nets are the networks that are routed to the device.
+func (s *settings) nets() []netip.Prefix {
+	out := []netip.Prefix{overlay.Net6}
+	if s.TUN.IPv4 {
+		out = append(out, overlay.Net4)
+	}
+	return append(out, s.policy().Grants.Nets()...)
+}
+
+// policy is what peers may do.
+func (s *settings) policy() engine.Policy { return engine.Policy{Rules: s.Rules, Grants: s.Networks} }
+
+// join has the node carry the tunnel's packets, and names be answered for.
+func (t *tunnel) join(n *node.Node) (err error) {
+	s := t.settings
+	t.node = n
 	d := mesh.Dialer{RelayedOnly: s.Relays.Only, Paths: s.Relays.Paths}
 	if d.Paths == 1 {
 		d.Split = splitter.Policy{MinPaths: 1} // who wants one relay is not to wait for a second
 	}
 	t.engine = engine.New(engine.Config{
-		Node: n.Node, Device: t.device, Book: t.book, Policy: engine.Policy{Rules: s.Rules, Grants: s.Networks}, Names: n.Hosts.Petname, Known: t.known,
-		Dialer: d, Logger: log,
+		Node: n.Node, Device: t.device, Book: t.book, Policy: s.policy(), Names: n.Hosts.Petname, Known: t.known,
+		Dialer: d, Logger: t.log,
 	})
+	s.warn(t)
 	if s.DNS == dnsOff {
-		return t, nil
+		return nil
 	}
-	if t.sockets, err = dns.Listen(c.Addrs); err != nil {
-		err = &program.Error{Status: program.Status(err), Err: err, Hint: "Another name server may have port 53 of all addresses: bind it to its own, or do without names of the mesh by --dns=off."}
-		return nil, errors.Join(err, t.device.Close())
+	if t.sockets, err = dns.Listen(t.device.Addrs()); err != nil {
+		return &program.Error{Status: program.Status(err), Err: err, Hint: "Another name server may have port 53 of all addresses: bind it to its own, or do without names of the mesh by --dns=off."}
 	}
-	t.names = &dns.Resolver{Resolve: t.addrsOf, Clients: c.Addrs, Dialer: tun.Dialer(), Logger: log}
-	if s.DNS == dnsAuto {
-		t.system = system(state.Dir)
-	}
-	return t, nil
+	t.names = &dns.Resolver{Resolve: t.addrsOf, Clients: t.device.Addrs(), Dialer: new(net.Dialer), Logger: t.log}
+	return nil
 }
 
 // system is the machine's resolver.
-func system(dir string) *dns.System {
-	return &dns.System{File: "/etc/resolv.conf", Saved: filepath.Join(dir, "resolv.conf.saved")}
+func system() *dns.System {
+	return &dns.System{File: "/etc/resolv.conf", Uplinks: "/run/systemd/resolve/resolv.conf"}
 }
 
 // known are the peers of the hosts file.
@@ -101,18 +107,32 @@ func (t *tunnel) known() (ids []identity.ID) {
 	return ids
 }
 
-// run carries packets, and answers for names, until ctx ends.
-func (t *tunnel) run(ctx context.Context) (err error) {
-	v4, v6 := t.book.Addrs(t.node.ID())
-	t.log.Info("up", "device", t.device.Name(), "id", t.node.ID(), "ipv4", v4, "ipv6", v6)
+// run carries packets, and answers for names, until ctx ends. If that is not why it ends, what was routed to the device
+// goes nowhere until the next one, or until it is given up.
+func (t *tunnel) run(ctx context.Context) error {
+	t.device.Hold()
+	err := t.carry(ctx)
+	if ctx.Err() != nil {
+		return errors.Join(err, tun.Restore())
+	}
+	return &program.Error{Status: program.Status(err), Err: err, Hint: "What was routed to it goes nowhere until it is up again, or until it is given up: meshvpn down"}
+}
+
+func (t *tunnel) carry(ctx context.Context) (err error) {
+	v4, v6 := t.book.Addrs(t.id)
+	t.log.Info("up", "device", t.device.Name(), "id", t.id, "ipv4", v4, "ipv6", v6)
 	if t.names == nil {
 		return t.engine.Run(ctx)
 	}
-	if t.system != nil {
-		defer func() { err = errors.Join(err, t.system.Restore()) }()
-		if t.names.Upstreams, err = t.system.Take(ctx, t.device.Name(), t.names.Clients); err != nil {
-			t.log.Warn("the system does not ask for names of the mesh here", "err", err)
+	if t.settings.DNS == dnsAuto {
+		upstreams, failed := system().Take(ctx, t.device.Name(), t.device.Addrs())
+		if failed != nil {
+			t.log.Warn("the system does not ask for names of the mesh here", "err", failed)
+		} else {
+			defer func() { err = errors.Join(err, system().Restore()) }()
 		}
+		t.names.Upstreams = upstreams
+		t.past.ask(upstreams)
 	}
 	tasks, ctx := errgroup.WithContext(ctx) // one that fails ends both
 	tasks.Go(func() error { return t.names.Serve(ctx, t.sockets) })
@@ -120,5 +140,10 @@ func (t *tunnel) run(ctx context.Context) (err error) {
 	return tasks.Wait()
 }
 
-// restore takes back what a process that crashed has left of its tunnel.
-func restore(dir string) error { return errors.Join(tun.Restore(), system(dir).Restore()) }
+// close ends a tunnel that does not run. What runs has ended it itself.
+func (t *tunnel) close() error {
+	if err := t.device.Close(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

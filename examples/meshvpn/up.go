@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +16,7 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/tun"
 	"github.com/splitmesh/splitmesh/mesh"
 )
 
@@ -20,8 +24,12 @@ func upCommand(a *program.App, s *settings) *cobra.Command {
 	return a.WithSettings(&cobra.Command{
 		Use: "up", Short: "Join the virtual network, until it is ended",
 		Long: "Join the virtual network with a network device, until a signal or the command down ends it. It needs CAP_NET_ADMIN.\n" +
-			"Peers in the file hosts of the state directory are reached at the addresses that status shows.",
-		Example: "  meshvpn up --rules 'allow * icmp,allow ann tcp 22'",
+			"Peers in the file hosts of the state directory are reached at the addresses that status shows, and as NAME.mesh.\n\n" +
+			"SIGHUP has it read rules and networks again: what is not allowed any more ends at once. If it is killed, what was\n" +
+			"routed to it goes nowhere until it is up again, or until the command down gives it up.",
+		Example: "  meshvpn up --rules 'allow * icmp,allow ann tcp 22'\n" +
+			"  meshvpn up --networks '192.0.2.0/24 via gate'                 # a network behind the peer gate\n" +
+			"  meshvpn up --networks '0.0.0.0/0 via gate,::/0 via gate'      # the internet by gate",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return up(c.Context(), a, s)
 		},
@@ -29,19 +37,32 @@ func upCommand(a *program.App, s *settings) *cobra.Command {
 }
 
 func up(ctx context.Context, a *program.App, s *settings) (err error) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before all else: who reloads early is not to kill it
+	defer signal.Stop(hup)
 	state, err := a.Open()
 	if err != nil {
 		return err
 	}
 	defer state.Close()
-	if err := restore(state.Dir); err != nil {
+	if err := system().Recover(); err != nil {
+		a.Log.Warn("what an earlier meshvpn has changed of the system's resolver is not put back", "err", err)
+	}
+	key, err := node.Key(&s.Node, state)
+	if err != nil {
 		return err
 	}
+	t, err := openTunnel(s, key.ID(), state, a.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	t.past.process()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := &host{log: a.Log, settings: s}
 	n, err := node.Open(ctx, &s.Node, state, a.Log, func(n *mesh.Node) {
-		s.adjust(n)
+		t.past.node(n)
 		h.use(n)
 	})
 	if err != nil {
@@ -56,8 +77,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 		cancel()
 		err = errors.Join(err, end())
 	}()
-	t, err := openTunnel(s, n, state, a.Log)
-	if err != nil {
+	if err := t.join(n); err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
@@ -70,15 +90,24 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 	})
 	socket, err := admin.Listen(state.Dir, mux)
 	if err != nil {
-		return errors.Join(err, t.device.Close())
+		return err
 	}
+	heeded := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(heeded)
+		t.heed(ctx, a, hup)
+	}()
 	err = t.run(ctx)
+	cancel()
+	<-heeded
 	return errors.Join(err, socket.Close())
 }
 
 func downCommand(a *program.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "down", Short: "End the meshvpn that is up, and take back what one that crashed has left",
+		Long: "End the meshvpn that is up with the state directory. Then, or if none is up, take back what one that was killed has\n" +
+			"left: routes that lead nowhere, so that nothing goes unprotected, and its entry in the system's resolver.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := admin.NewClient(a).Ask(c.Context(), http.MethodPost, "/down", nil, admin.Nothing{}, new(admin.Nothing))
 			if err != nil && program.Status(err) != program.NotRunning {
@@ -90,7 +119,7 @@ func downCommand(a *program.App) *cobra.Command {
 				return err
 			}
 			defer state.Close()
-			if err := restore(state.Dir); err != nil {
+			if err := errors.Join(tun.Restore(), system().Recover()); err != nil {
 				return err
 			}
 			text := "meshvpn is down"

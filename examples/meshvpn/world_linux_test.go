@@ -95,6 +95,7 @@ func newMachine(t *testing.T, name string) *machine {
 	m.run("ip", "netns", "add", m.ns)
 	t.Cleanup(func() { m.run("ip", "netns", "del", m.ns) })
 	m.ip("link", "set", "lo", "up")
+	m.resolvConf("nameserver 127.0.0.1\n") // lest it change that of the machine that the test is on
 	return m
 }
 
@@ -138,42 +139,6 @@ func (m *machine) start(args ...string) *exec.Cmd {
 	c := m.command(append([]string{exe}, args...)...)
 	c.Env = append(os.Environ(), roleVariable+"=meshvpn")
 	return c
-}
-
-// lookup is what a program in the namespace learns of a name.
-func (m *machine) lookup(name string) string {
-	m.t.Helper()
-	c := m.start(name)
-	c.Env = append(os.Environ(), roleVariable+"=lookup")
-	out, err := c.CombinedOutput()
-	if err != nil {
-		m.t.Fatal(err, string(out))
-	}
-	return string(out)
-}
-
-// resolvConf gives the namespace a file of that name of its own, and returns what reads it.
-func (m *machine) resolvConf(text string) func() string {
-	m.t.Helper()
-	dir := filepath.Join("/etc/netns", m.ns) // where ip-netns(8) looks
-	path := filepath.Join(dir, "resolv.conf")
-	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-		m.t.Skip(err)
-	}
-	m.t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			m.t.Error(err)
-		}
-		_ = os.Remove("/etc/netns") // unless others use it
-	})
-	return func() string {
-		m.t.Helper()
-		b, err := os.ReadFile(path)
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		return string(b)
-	}
 }
 
 // link joins two machines by a cable.

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -128,103 +126,5 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s %s: %s %q, want %s %q", network, tt.name, dns.RcodeToString[a.Rcode], got, dns.RcodeToString[tt.code], tt.want)
 			}
 		}
-	}
-}
-
-// TestSystem: the file asks us while we are there, and is what it was afterwards, also when we crashed.
-func TestSystem(t *testing.T) {
-	const text = "# by hand\nnameserver 192.0.2.53\nsearch example.org\noptions edns0\nnameserver 2001:db8::53\n"
-	own := []netip.Addr{netip.MustParseAddr("100.64.1.1")}
-	content := func(path string) string {
-		t.Helper()
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Error(err)
-		}
-		return string(b)
-	}
-	write := func(path, text string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat("/run/systemd/resolve"); err == nil {
-		t.Skip("systemd-resolved runs here, and the file would not be used")
-	}
-	for name, tt := range map[string]struct {
-		before func(path string)
-		after  func(path string)
-		change func(path string)
-	}{
-		"a file": {
-			before: func(path string) { write(path, text) },
-			after: func(path string) {
-				info, err := os.Stat(path)
-				if content(path) != text || err != nil || info.Mode().Perm() != 0o640 {
-					t.Error(content(path), info, err)
-				}
-			},
-		},
-		"a link": {
-			before: func(path string) {
-				write(path+".real", text)
-				if err := os.Symlink("resolv.conf.real", path); err != nil {
-					t.Fatal(err)
-				}
-			},
-			after: func(path string) {
-				if to, err := os.Readlink(path); to != "resolv.conf.real" || content(path) != text {
-					t.Error(to, err)
-				}
-			},
-		},
-		"none": {
-			before: func(string) {},
-			after: func(path string) {
-				if _, err := os.Stat(path); err == nil {
-					t.Error("it is there")
-				}
-			},
-		},
-		"changed by another": {
-			before: func(path string) { write(path, text) },
-			change: func(path string) { write(path, "nameserver 203.0.113.53\n") },
-			after: func(path string) {
-				if got := content(path); got != "nameserver 203.0.113.53\n" {
-					t.Error(got)
-				}
-			},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, "resolv.conf")
-			tt.before(path)
-			s := &System{File: path, Saved: filepath.Join(dir, "saved")}
-			up, err := s.Take(t.Context(), "mesh0", own)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := content(path); !strings.Contains(got, "nameserver 100.64.1.1\n") || strings.Contains(got, "192.0.2.53") || name != "none" && !strings.Contains(got, "search example.org\noptions edns0\n") {
-				t.Error(got)
-			}
-			if name != "none" && fmt.Sprint(up) != "[192.0.2.53:53 [2001:db8::53]:53]" {
-				t.Error(up)
-			}
-			if tt.change != nil {
-				tt.change(path)
-			}
-			for range 2 { // as another process would
-				if err := (&System{File: path, Saved: filepath.Join(dir, "saved")}).Restore(); err != nil {
-					t.Error(err)
-				}
-			}
-			tt.after(path)
-			left, err := filepath.Glob(filepath.Join(dir, "*saved*"))
-			if len(left) > 0 || err != nil {
-				t.Error(left, err)
-			}
-		})
 	}
 }

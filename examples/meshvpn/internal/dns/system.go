@@ -3,7 +3,6 @@ package dns
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,160 +11,194 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
 // A System is the machine's resolver: systemd-resolved, which asks us for what ends in .mesh alone and forgets us with
-// the device; or else a file, which can't tell names apart, so that we are asked for all. What the file was is saved
-// before it is changed, and put back by Restore, in this run or a later one.
+// the device; or else a file, which can't tell names apart, so that we are asked for all. What the file was stands in it,
+// so that Restore, or Recover in a later run, puts it back.
 type System struct {
-	// File is /etc/resolv.conf, Saved where its content is kept.
-	File, Saved string
+	// File is /etc/resolv.conf.
+	File string
+	// Uplinks is the file in which systemd-resolved says whom it asks itself; empty: there is none.
+	Uplinks string
 }
 
-// marker begins what we write. A file without it was changed by another since, and is not ours to put back.
-const marker = "# meshvpn answers for names that end in .mesh, and asks others for the rest."
-
-// maxFile bounds a file of the system's.
-const maxFile = 64 << 10
-
-// A saved is what the file was.
-type saved struct {
-	Link    string      `json:"link,omitempty"` // it was a symbolic link
-	Text    []byte      `json:"text,omitempty"`
-	Mode    fs.FileMode `json:"mode,omitempty"`
-	Missing bool        `json:"missing,omitempty"`
-}
+// resolvectlPatience bounds a command of systemd-resolved's.
+const resolvectlPatience = 5 * time.Second
 
 // Take has the system ask the servers, which are at a device's own addresses. upstreams are those that are to be asked
 // for names that are not ours; none if the system does that itself.
 func (s *System) Take(ctx context.Context, device string, servers []netip.Addr) (upstreams []netip.AddrPort, err error) {
-	if ok, err := resolved(ctx, device, servers); ok || err != nil {
+	if err := s.Recover(); err != nil {
 		return nil, err
 	}
-	was, err := s.read()
-	if err != nil {
+	now, err := readFile(s.File)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	text := was.Text
-	if was.Link != "" {
-		if text, err = readFile(s.File); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+	if owner := ownerOf(now); owner != "" {
+		return nil, fmt.Errorf("another meshvpn, which is %s, has changed %s", owner, s.File)
+	}
+	asked := nameservers(now)
+	var failed error
+	if slices.ContainsFunc(asked, isStub) {
+		if failed = resolvectl(ctx, device, servers); failed == nil {
+			return nil, nil
 		}
+		// It would learn of us by the file: to ask it would be to ask ourselves.
+		up, err := readFile(s.Uplinks)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(failed, err)
+		}
+		asked = slices.Concat(slices.DeleteFunc(asked, isStub), nameservers(up))
 	}
-	conf, err := dns.ClientConfigFromReader(bytes.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.File, err)
-	}
-	for _, server := range conf.Servers {
-		if a, err := netip.ParseAddr(server); err == nil {
+	for _, a := range asked {
+		if !slices.Contains(servers, a) && !isStub(a) {
 			upstreams = append(upstreams, netip.AddrPortFrom(a, 53))
 		}
 	}
-	b, err := json.Marshal(was)
+	was, err := s.read()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(failed, err)
 	}
-	if err := writeFile(s.Saved, b, 0o600); err != nil {
-		return nil, err
+	text := ours(now, was, servers)
+	if len(text) > maxFile {
+		return nil, errors.Join(failed, fmt.Errorf("%s is too long to be kept", s.File))
 	}
-	return upstreams, writeFile(s.File, ours(text, servers), 0o644)
+	if err := writeFile(s.File, text, 0o644); err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	return upstreams, nil
 }
 
-// resolved has systemd-resolved ask us, if it runs.
-func resolved(ctx context.Context, device string, servers []netip.Addr) (bool, error) {
-	if _, err := os.Stat("/run/systemd/resolve"); err != nil {
-		return false, nil //nolint:nilerr // it does not run
-	}
-	program, err := exec.LookPath("resolvectl")
+// nameservers are those of a file, with zones.
+func nameservers(text []byte) (out []netip.Addr) {
+	conf, err := dns.ClientConfigFromReader(bytes.NewReader(text))
 	if err != nil {
-		return false, nil //nolint:nilerr // it can't be told
+		return nil
 	}
+	for _, server := range conf.Servers {
+		if a, err := netip.ParseAddr(server); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// isStub is whether a server is systemd-resolved.
+func isStub(a netip.Addr) bool {
+	return a == netip.AddrFrom4([4]byte{127, 0, 0, 53}) || a == netip.AddrFrom4([4]byte{127, 0, 0, 54})
+}
+
+// resolvectl has systemd-resolved ask us.
+func resolvectl(ctx context.Context, device string, servers []netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, resolvectlPatience)
+	defer cancel()
 	dnsArgs := []string{"dns", device}
 	for _, a := range servers {
 		dnsArgs = append(dnsArgs, a.String())
 	}
 	for _, args := range [][]string{dnsArgs, {"domain", device, "~mesh"}, {"default-route", device, "false"}} {
-		if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
-			return false, fmt.Errorf("resolvectl %s: %w: %.200s", args[0], err, out)
+		c := exec.CommandContext(ctx, "resolvectl", args...)
+		c.WaitDelay = time.Second // what it has begun may hold its output
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("resolvectl %s: %w: %.200s", args[0], err, out)
 		}
 	}
-	return true, nil
+	return nil
 }
 
-// ours is the file with our servers instead of those that it had.
-func ours(text []byte, servers []netip.Addr) []byte {
+// ours is the file with our servers instead of those that it had, and what it was.
+func ours(now []byte, was saved, servers []netip.Addr) []byte {
 	var b bytes.Buffer
 	fmt.Fprintln(&b, marker)
 	fmt.Fprintln(&b, "# It puts back what was here when it ends. If it can't, run: meshvpn down")
 	for _, a := range servers {
 		fmt.Fprintln(&b, "nameserver", a)
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(now)) {
 		if f := strings.Fields(line); len(f) > 0 && (f[0] == "search" || f[0] == "domain" || f[0] == "options") {
 			fmt.Fprintln(&b, strings.Join(f, " "))
 		}
 	}
+	was.write(&b)
 	return b.Bytes()
+}
+
+// Recover is Restore if the process that changed the file has ended.
+func (s *System) Recover() error {
+	now, err := readFile(s.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || !bytes.HasPrefix(now, []byte(marker)) || ownerOf(now) != "" {
+		return err
+	}
+	return s.Restore()
 }
 
 // Restore puts the file back, if it was changed and is still as we left it.
 func (s *System) Restore() error {
-	b, err := readFile(s.Saved)
+	now, err := readFile(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var was saved
-	if err == nil {
-		err = json.Unmarshal(b, &was)
-	}
-	if err != nil {
-		return fmt.Errorf("what %s was: %w", s.File, err)
-	}
-	now, err := readFile(s.File)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil || !bytes.HasPrefix(now, []byte(marker)) {
 		return err
 	}
-	if bytes.HasPrefix(now, []byte(marker)) {
-		if err := s.put(was); err != nil {
-			return fmt.Errorf("putting back %s: %w", s.File, err)
-		}
+	was, err := parseSaved(now)
+	if err == nil {
+		err = s.put(was)
 	}
-	return os.Remove(s.Saved)
+	if err != nil {
+		return fmt.Errorf("putting back %s: %w", s.File, err)
+	}
+	return nil
 }
 
 func (s *System) put(was saved) error {
 	switch {
-	case was.Missing:
+	case was.missing:
 		return os.Remove(s.File)
-	case was.Link != "":
+	case was.link != "":
 		fresh := s.File + ".meshvpn"
-		return errors.Join(os.Symlink(was.Link, fresh), os.Rename(fresh, s.File))
+		if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return errors.Join(os.Symlink(was.link, fresh), os.Rename(fresh, s.File))
 	}
-	return writeFile(s.File, was.Text, was.Mode)
+	return writeFile(s.File, was.text, was.mode)
 }
 
 // read reads the file, or where it leads.
 func (s *System) read() (was saved, err error) {
-	if was.Link, err = os.Readlink(s.File); err == nil {
+	if was.link, err = os.Readlink(s.File); err == nil {
 		return was, nil
 	}
 	info, err := os.Stat(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return saved{Missing: true}, nil
+		return saved{missing: true}, nil
 	}
 	if err != nil {
 		return was, err
 	}
-	was.Mode = info.Mode().Perm()
-	was.Text, err = readFile(s.File)
+	was.mode = info.Mode().Perm()
+	was.text, err = readFile(s.File)
 	return was, err
 }
 
+// maxFile bounds a file of the system's.
+const maxFile = 64 << 10
+
 func readFile(path string) ([]byte, error) {
+	if path == "" {
+		return nil, fs.ErrNotExist
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -178,10 +211,14 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
-// writeFile writes a file anew and renames it; where it is a mount, as in containers, it can only be overwritten.
+// writeFile writes a file anew and renames it; where it is a mount, as in containers, or where the directory is not to be
+// written, it can only be overwritten.
 func writeFile(path string, b []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".meshvpn-*")
 	if err != nil {
+		if overwrite(path, b) == nil {
+			return nil
+		}
 		return err
 	}
 	_, err = f.Write(b)
@@ -189,9 +226,9 @@ func writeFile(path string, b []byte, mode fs.FileMode) error {
 		if err = os.Rename(f.Name(), path); err == nil {
 			return nil
 		}
-	}
-	if errors.Is(err, syscall.EBUSY) {
-		err = os.WriteFile(path, b, mode)
+		if overwrite(path, b) == nil {
+			err = nil
+		}
 	}
 	return errors.Join(err, os.Remove(f.Name()))
 }

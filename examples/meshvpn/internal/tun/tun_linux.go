@@ -4,8 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
+	"slices"
+	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
@@ -18,15 +23,23 @@ const offload = 1 | 2 | 4
 type Device struct {
 	file  *os.File
 	name  string
-	rules bool // whether there are rules to be taken back
+	link  netlink.Link
+	addrs []netip.Addr
+	ports []uint16
+	held  bool // whether what it routed is to have no way when it is closed
 }
 
 // Open makes the device and configures it.
 func Open(c Config) (*Device, error) {
+	held, err := left()
+	if err != nil {
+		return nil, explain(c.Name, err)
+	}
 	d, err := open(c.Name)
 	if err != nil {
 		return nil, explain(c.Name, err)
 	}
+	d.held = held
 	if err := d.configure(c); err != nil {
 		return nil, errors.Join(explain(c.Name, err), d.Close())
 	}
@@ -56,6 +69,10 @@ func open(name string) (*Device, error) {
 func explain(name string, err error) error {
 	what := fmt.Errorf("network device %s: %w", name, err)
 	switch {
+	case errors.Is(err, errRuns):
+		return &program.Error{Status: program.Busy, Err: what, Hint: "End that one first, by meshvpn down with its --state; another network namespace has room for another one."}
+	case errors.Is(err, errNoAddr):
+		return &program.Error{Status: program.Failed, Err: what, Hint: "The kernel has no IPv6 (see sysctl net.ipv6.conf.all.disable_ipv6): have addresses of IPv4 by --tun.ipv4, or enable it."}
 	case errors.Is(err, fs.ErrPermission):
 		return &program.Error{Status: program.Forbidden, Err: what, Hint: "It needs CAP_NET_ADMIN: run it as root, as the service that the command unit prints, or after setcap cap_net_admin+ep."}
 	case errors.Is(err, unix.EBUSY):
@@ -66,8 +83,55 @@ func explain(name string, err error) error {
 	return what
 }
 
+// configure gives the device its addresses and routes.
+func (d *Device) configure(c Config) error {
+	var err error
+	if d.link, err = netlink.LinkByName(d.name); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetMTU(d.link, c.MTU); err != nil {
+		return fmt.Errorf("MTU %d: %w", c.MTU, err)
+	}
+	for _, a := range c.Addrs {
+		switch err := d.address(a); {
+		case err == nil:
+			d.addrs = append(d.addrs, a)
+		case a.Is4() || !noIPv6(err):
+			return fmt.Errorf("address %v: %w", a, err)
+		}
+	}
+	if len(d.addrs) == 0 && len(c.Addrs) > 0 {
+		return errNoAddr
+	}
+	if err := netlink.LinkSetUp(d.link); err != nil {
+		return err
+	}
+	d.ports = slices.Clone(c.Ports)
+	return d.Route(c.Nets)
+}
+
+var errNoAddr = errors.New("it can have no address")
+
+// noIPv6 is whether an error says that the kernel has none, or has it disabled.
+func noIPv6(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+// address gives the device an address. Where IPv6 is disabled it is enabled for the device, if that may be.
+func (d *Device) address(a netip.Addr) error {
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, a.BitLen())), Flags: unix.IFA_F_NODAD}
+	err := netlink.AddrAdd(d.link, addr)
+	if a.Is6() && errors.Is(err, unix.EACCES) && os.WriteFile("/proc/sys/net/ipv6/conf/"+d.name+"/disable_ipv6", []byte("0"), 0) == nil {
+		err = netlink.AddrAdd(d.link, addr)
+	}
+	return err
+}
+
 // Name is the device's.
 func (d *Device) Name() string { return d.name }
+
+// Addrs are the addresses that it has.
+func (d *Device) Addrs() []netip.Addr { return slices.Clone(d.addrs) }
 
 // Read reads one packet behind a virtio header.
 func (d *Device) Read(b []byte) (int, error) { return d.file.Read(b) }
@@ -75,11 +139,48 @@ func (d *Device) Read(b []byte) (int, error) { return d.file.Read(b) }
 // Write writes one.
 func (d *Device) Write(b []byte) (int, error) { return d.file.Write(b) }
 
+// Hold has what is routed to the device go nowhere once it is closed, until the next Open or Restore. It is so from the
+// start if an earlier process has left it so.
+func (d *Device) Hold() { d.held = true }
+
 // Close removes the device, and with it its addresses and routes.
 func (d *Device) Close() error {
 	err := d.file.Close()
-	if d.rules {
-		err = errors.Join(err, removeRules())
+	if !d.held {
+		err = errors.Join(err, remove())
 	}
 	return err
+}
+
+// Dialer dials past the device, even where everything is routed to it, and never by it: what the mesh sends would come
+// back as a packet to be sent.
+func (d *Device) Dialer() *net.Dialer {
+	return &net.Dialer{Control: func(_, address string, c syscall.RawConn) error {
+		if err := d.past(address); err != nil {
+			return err
+		}
+		var err error
+		failed := c.Control(func(fd uintptr) {
+			err = os.NewSyscallError("SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark))
+		})
+		return errors.Join(failed, err)
+	}}
+}
+
+// past is an error if what is marked would go to an address by the device.
+func (d *Device) past(address string) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil || a.Addr().IsLinkLocalUnicast() {
+		return nil //nolint:nilerr // the device has no part in it
+	}
+	routes, err := netlink.RouteGetWithOptions(a.Addr().Unmap().AsSlice(), &netlink.RouteGetOptions{Mark: mark})
+	if err != nil {
+		return nil //nolint:nilerr // the dial will say the same
+	}
+	for _, r := range routes {
+		if r.LinkIndex == d.link.Attrs().Index {
+			return ErrItself
+		}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ package tun
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"runtime"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
@@ -24,17 +25,26 @@ func Open(Config) (*Device, error) {
 // Name is nothing.
 func (d *Device) Name() string { return "" }
 
+// Addrs are none.
+func (d *Device) Addrs() []netip.Addr { return nil }
+
+// Route fails.
+func (d *Device) Route([]netip.Prefix) error { return net.ErrClosed }
+
 // Read fails.
 func (d *Device) Read([]byte) (int, error) { return 0, net.ErrClosed }
 
 // Write fails.
 func (d *Device) Write([]byte) (int, error) { return 0, net.ErrClosed }
 
+// Hold does nothing.
+func (d *Device) Hold() {}
+
 // Close does nothing.
 func (d *Device) Close() error { return nil }
 
+// Dialer dials as usual.
+func (d *Device) Dialer() *net.Dialer { return new(net.Dialer) }
+
 // Restore has nothing to take back.
 func Restore() error { return nil }
-
-// Dialer dials as usual.
-func Dialer() *net.Dialer { return new(net.Dialer) }

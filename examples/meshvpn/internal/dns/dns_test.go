@@ -113,10 +113,17 @@ func TestAnswers(t *testing.T) {
 				continue // the upstream has UDP alone
 			}
 			c := &dns.Client{Net: network, Timeout: 10 * time.Second}
-			a, _, err := c.Exchange(new(dns.Msg).SetQuestion(tt.name, tt.kind), asked[tt.r].String())
+			q := new(dns.Msg).SetQuestion(tt.name, tt.kind)
+			if network == "udp" {
+				q.SetEdns0(1232, false)
+			}
+			a, _, err := c.Exchange(q, asked[tt.r].String())
 			if err != nil {
 				t.Errorf("%s %s: %v", network, tt.name, err)
 				continue
+			}
+			if (a.IsEdns0() != nil) != (network == "udp") {
+				t.Errorf("%s %s: EDNS is not answered with EDNS", network, tt.name)
 			}
 			got := ""
 			for _, rr := range a.Answer {

@@ -99,6 +99,9 @@ func (r *Resolver) Serve(ctx context.Context, sockets []Socket) error {
 			<-busy
 		default: // who asks so much can ask again
 		}
+		if o := q.IsEdns0(); o != nil && a.IsEdns0() == nil { // RFC 6891 6.1.1
+			a.SetEdns0(dns.DefaultMsgSize, false)
+		}
 		if err := w.WriteMsg(a); err != nil {
 			r.Logger.Debug("an answer to a question for a name was not sent", "err", err)
 		}

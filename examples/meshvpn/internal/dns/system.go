@@ -99,18 +99,28 @@ func isStub(a netip.Addr) bool {
 func resolvectl(ctx context.Context, device string, servers []netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, resolvectlPatience)
 	defer cancel()
-	dnsArgs := []string{"dns", device}
-	for _, a := range servers {
-		dnsArgs = append(dnsArgs, a.String())
-	}
-	for _, args := range [][]string{dnsArgs, {"domain", device, "~mesh"}, {"default-route", device, "false"}} {
-		c := exec.CommandContext(ctx, "resolvectl", args...)
+	run := func(verb string, args ...string) error {
+		c := exec.CommandContext(ctx, "resolvectl", append([]string{verb, device}, args...)...)
 		c.WaitDelay = time.Second // what it has begun may hold its output
 		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("resolvectl %s: %w: %.200s", args[0], err, out)
+			return fmt.Errorf("resolvectl %s: %w: %.200s", verb, err, out)
 		}
+		return nil
 	}
-	return nil
+	var texts []string
+	for _, a := range servers {
+		texts = append(texts, a.String())
+	}
+	for _, verb := range []string{"dnssec", "dnsovertls", "llmnr", "mdns"} { // none is ours, whatever holds for others
+		_ = run(verb, "no") // old ones have not all of them
+	}
+	if err := run("dns", texts...); err != nil {
+		return err
+	}
+	if err := run("domain", "~mesh"); err != nil {
+		return err
+	}
+	return run("default-route", "no")
 }
 
 // ours is the file with our servers instead of those that it had, and what it was.

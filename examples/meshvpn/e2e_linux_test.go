@@ -180,14 +180,16 @@ func TestExit(t *testing.T) {
 	}
 }
 
-// TestPrivilege: without CAP_NET_ADMIN it says so, and what to do.
+// TestPrivilege: without a capability it says so, and what to do.
 func TestPrivilege(t *testing.T) {
-	m := newMachine(t, "a")
-	c := m.start("up", "--state", m.dir, "--node.dht=false")
-	c.Args = append(c.Args[:4], append([]string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"}, c.Args[4:]...)...)
-	out, err := c.CombinedOutput()
-	if err == nil || c.ProcessState.ExitCode() != program.Forbidden || !strings.Contains(string(out), "CAP_NET_ADMIN") {
-		t.Errorf("%v\n%s", err, out)
+	for missing, want := range map[string]string{"net_admin": "CAP_NET_ADMIN", "net_bind_service": "CAP_NET_BIND_SERVICE"} {
+		m := newMachine(t, missing[4:7])
+		c := m.start("up", "--state", m.dir, "--node.dht=false")
+		c.Args = append(c.Args[:4], append([]string{"setpriv", "--bounding-set=-" + missing, "--inh-caps=-" + missing}, c.Args[4:]...)...)
+		out, err := c.CombinedOutput()
+		if err == nil || c.ProcessState.ExitCode() != program.Forbidden || !strings.Contains(string(out), want) {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -88,7 +89,11 @@ func (t *tunnel) join(n *node.Node) (err error) {
 		return nil
 	}
 	if t.sockets, err = dns.Listen(t.device.Addrs()); err != nil {
-		return &program.Error{Status: program.Status(err), Err: err, Hint: "Another name server may have port 53 of all addresses: bind it to its own, or do without names of the mesh by --dns=off."}
+		hint := "Another name server may have port 53 of all addresses: bind it to its own, or do without names of the mesh by --dns=off."
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "Port 53 takes CAP_NET_BIND_SERVICE: run it as root, as the service that the command unit prints, after setcap cap_net_admin,cap_net_bind_service+ep, or without names by --dns=off."
+		}
+		return &program.Error{Status: program.Status(err), Err: err, Hint: hint}
 	}
 	t.names = &dns.Resolver{Resolve: t.addrsOf, Clients: t.device.Addrs(), Dialer: new(net.Dialer), Logger: t.log}
 	return nil

@@ -193,6 +193,9 @@ func TestFlows(t *testing.T) {
 	in("a ping's answer", &packet.Packet{Src: you, Dst: me, Proto: packet.ICMPv6, Type: 129, DstPort: 7}, nil, no, true)
 	in("a ping", &packet.Packet{Src: you, Dst: me, Proto: packet.ICMPv6, Type: 128, SrcPort: 7}, nil, no, false)
 
+	f.Out(&packet.Packet{Src: me, Dst: you, Proto: packet.ICMPv6, Type: 1}, now)
+	in("a ping after an error of ours", &packet.Packet{Src: you, Dst: me, Proto: packet.ICMPv6, Type: 128}, nil, no, false)
+
 	first, later := came(packet.UDP, 53, 999), &packet.Packet{Src: you, Dst: me, Proto: packet.UDP, Fragment: true, Later: true, ID: 5}
 	first.Fragment, first.ID = true, 5
 	in("a fragment of nothing", later, nil, yes, false)

@@ -127,9 +127,12 @@ func (t *Table) Limit(n int) {
 }
 
 // Out takes note of a packet that we send, and says in which class its flow goes: that in which it began, so that none
-// of its packets overtakes another.
+// of its packets overtakes another. An ICMP error begins none, as nobody answers it.
 func (t *Table) Out(p *packet.Packet, now time.Time) (Key, splitter.Class) {
 	k := KeyOf(p, true)
+	if p.IsError() {
+		return k, ClassOf(p)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.touch(k, now)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -166,7 +167,7 @@ func (e *Engine) judge(from *peer, p *packet.Packet, raw []byte) reason {
 	switch {
 	case !p.IsUnicast() || p.IsOfLink():
 		return multicast
-	case !e.theirs(p.Src, from.id):
+	case !e.theirs(p.Src, from.id) && !reports(p, raw, func(a netip.Addr) bool { return e.theirs(a, from.id) }):
 		return spoofed
 	case !e.ours(p.Dst, from.id):
 		return notForUs

@@ -52,7 +52,7 @@ func (e *Engine) send(b *buffer) (kept bool) {
 		e.unreachable(&p, raw, packet.NoRoute)
 		return false
 	}
-	if !e.ours(p.Src, id) {
+	if !e.ours(p.Src, id) && !reports(&p, raw, func(a netip.Addr) bool { return e.ours(a, id) }) {
 		e.counts.drop(notOurs)
 		e.unreachable(&p, raw, packet.Prohibited)
 		return false
@@ -125,6 +125,16 @@ func (e *Engine) theirs(a netip.Addr, id identity.ID) bool {
 	}
 	owner, ok := e.cfg.Book.Peer(a)
 	return ok && owner == id
+}
+
+// reports is whether a packet is an ICMP error about one that went beyond the virtual network, to where somebody has it go:
+// it comes from any router on the way, such as that which tells that a packet is too big.
+func reports(p *packet.Packet, raw []byte, has func(netip.Addr) bool) bool {
+	if !p.IsError() || overlay.Inside(p.Src) {
+		return false
+	}
+	quoted, err := packet.Quoted(raw[p.Header+8:])
+	return err == nil && !overlay.Inside(quoted.Dst) && has(quoted.Dst)
 }
 
 // unreachable tells the sender of a packet why it was not sent. Errors are few enough that nobody is flooded.

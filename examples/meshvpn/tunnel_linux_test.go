@@ -181,7 +181,7 @@ func TestSecond(t *testing.T) {
 	other.dir = t.TempDir()
 	for _, args := range [][]string{{"up", "--node.dht=false", "--tun.name=mesh1"}, {"up", "--node.dht=false"}, {"down"}} {
 		out, code := other.meshvpn(args...)
-		if want := map[string]int{"up": program.Busy, "down": program.OK}[args[0]]; code != want {
+		if want := map[string]int{"up": program.Busy, "down": program.NotRunning}[args[0]]; code != want {
 			t.Errorf("%v: %d: %s", args, code, out)
 		}
 		if a.leaks() {

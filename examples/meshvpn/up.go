@@ -114,6 +114,12 @@ func downCommand(a *program.App) *cobra.Command {
 				return err
 			}
 			ran := err == nil
+			if !ran && tun.Runs() {
+				return &program.Error{
+					Status: program.NotRunning, Err: errors.New("the meshvpn that is up here has another state directory"),
+					Hint: "Say which with --state, as the command or the service has it that began it; that may take root.",
+				}
+			}
 			state, err := takeOver(c.Context(), a)
 			if err != nil {
 				return err

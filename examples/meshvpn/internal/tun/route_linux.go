@@ -207,18 +207,27 @@ func isOurs(r *netlink.Rule) bool {
 
 var errRuns = errors.New("another meshvpn is up here")
 
-// left is whether an earlier process has left routes. It is an error if it still runs: its device is there.
+// left is whether an earlier process has left routes. It is an error if it still runs: somebody has its device open.
 func left() (bool, error) {
 	all, err := routes()
 	if err != nil {
 		return false, err
 	}
 	for _, r := range all {
-		if r.Type == unix.RTN_UNICAST {
-			return true, errRuns
+		if r.Type != unix.RTN_UNICAST {
+			continue
+		}
+		if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil && link.Attrs().RawFlags&unix.IFF_RUNNING != 0 {
+			return true, fmt.Errorf("%w, with the device %s", errRuns, link.Attrs().Name)
 		}
 	}
 	return len(all) > 0, nil
+}
+
+// Runs is whether a process has a device with routes of ours.
+func Runs() bool {
+	_, err := left()
+	return errors.Is(err, errRuns)
 }
 
 // remove removes routes and rules of ours, whoever made them.

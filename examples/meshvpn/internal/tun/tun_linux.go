@@ -77,6 +77,8 @@ func explain(name string, err error) error {
 		return &program.Error{Status: program.Forbidden, Err: what, Hint: "It needs CAP_NET_ADMIN: run it as root, as the service that the command unit prints, or after setcap cap_net_admin+ep."}
 	case errors.Is(err, unix.EBUSY):
 		return &program.Error{Status: program.Busy, Err: what, Hint: "Another program has a device of that name: choose another one with --tun.name."}
+	case errors.Is(err, unix.EINVAL):
+		return &program.Error{Status: program.Failed, Err: what, Hint: "A device of another kind may have that name: choose another one with --tun.name."}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV):
 		return &program.Error{Status: program.Failed, Err: what, Hint: "The kernel needs its module tun (modprobe tun), a container the device /dev/net/tun."}
 	}
@@ -94,7 +96,7 @@ func (d *Device) configure(c Config) error {
 	}
 	for _, a := range c.Addrs {
 		switch err := d.address(a); {
-		case err == nil:
+		case err == nil, errors.Is(err, fs.ErrExist): // a device that outlives processes has it still
 			d.addrs = append(d.addrs, a)
 		case a.Is4() || !noIPv6(err):
 			return fmt.Errorf("address %v: %w", a, err)
@@ -143,7 +145,7 @@ func (d *Device) Write(b []byte) (int, error) { return d.file.Write(b) }
 // start if an earlier process has left it so.
 func (d *Device) Hold() { d.held = true }
 
-// Close removes the device, and with it its addresses and routes.
+// Close removes the device, and with it its addresses and routes; but not one that was made to outlive processes.
 func (d *Device) Close() error {
 	err := d.file.Close()
 	if !d.held {

@@ -278,6 +278,34 @@ func TestNoIPv6(t *testing.T) {
 	}
 }
 
+// TestPersistent: a device that somebody made to outlive processes is used, and is no sign that one runs.
+func TestPersistent(t *testing.T) {
+	alone(t)
+	uplink(t)
+	ip(t, "tuntap", "add", "mesh0", "mode", "tun", "vnet_hdr")
+	named := config
+	named.Name = "mesh0"
+	for range 2 {
+		d, err := Open(named)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := leads("198.51.100.1"); got != "mesh0" || !Runs() {
+			t.Error(got)
+		}
+		crash(t, d)
+		if got := leads("198.51.100.1"); got == "up0" || Runs() {
+			t.Error(got)
+		}
+	}
+	if err := Restore(); err != nil {
+		t.Error(err)
+	}
+	if got := leads("198.51.100.1"); got != "up0" {
+		t.Error(got)
+	}
+}
+
 // TestErrors: each says what to do.
 func TestErrors(t *testing.T) {
 	alone(t)
@@ -290,6 +318,9 @@ func TestErrors(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := Open(Config{Name: "mesh1", MTU: 1 << 20}); err == nil || !strings.Contains(err.Error(), "MTU") {
+		t.Error(err)
+	}
+	if _, err := Open(Config{Name: "lo", MTU: 1420}); err == nil || !strings.Contains(err.Error(), "--tun.name") {
 		t.Error(err)
 	}
 	if _, err := Open(Config{Name: strings.Repeat("x", 16), MTU: 1420}); err == nil {

@@ -48,3 +48,6 @@ func (d *Device) Dialer() *net.Dialer { return new(net.Dialer) }
 
 // Restore has nothing to take back.
 func Restore() error { return nil }
+
+// Runs is never so.
+func Runs() bool { return false }

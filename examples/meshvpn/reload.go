@@ -81,6 +81,9 @@ func (s *settings) warn(t *tunnel) {
 			everything[g.Prefix.Addr().Is4()] = true
 		}
 	}
+	if strict := t.device.Strict(); everything[true] && len(strict) > 0 {
+		t.log.Warn("the kernel drops what relays and peers send to this node: set sysctl net.ipv4.conf.DEVICE.rp_filter=2, and that of all if it is 1", "devices", strict)
+	}
 	if everything[true] && !everything[false] {
 		t.log.Warn("IPv4 goes by a peer, and IPv6 as ever, in the sight of the local network: route ::/0, too, or disable it")
 	}

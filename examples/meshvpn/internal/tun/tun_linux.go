@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -185,4 +187,28 @@ func (d *Device) past(address string) error {
 		}
 	}
 	return nil
+}
+
+// Strict are the other devices on which the kernel drops what comes from where it would not send (rp_filter 1): if all of
+// IPv4 is routed to this one, what comes for the mesh.
+func (d *Device) Strict() (names []string) {
+	const conf = "/proc/sys/net/ipv4/conf/"
+	value := func(name string) int {
+		b, err := os.ReadFile(conf + name + "/rp_filter")
+		if err != nil {
+			return 0
+		}
+		n, _ := strconv.Atoi(strings.TrimSpace(string(b))) // it is a number
+		return n
+	}
+	all, err := os.ReadDir(conf)
+	if err != nil {
+		return nil
+	}
+	for _, e := range all {
+		if name := e.Name(); !slices.Contains([]string{"all", "default", "lo", d.name}, name) && max(value("all"), value(name)) == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -2,6 +2,7 @@ package tun
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -275,6 +276,27 @@ func TestNoIPv6(t *testing.T) {
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStrict: devices that would drop what the mesh gets are named.
+func TestStrict(t *testing.T) {
+	alone(t)
+	uplink(t)
+	d, err := Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for i, tt := range []struct{ all, up0, want string }{{"0", "1", "[up0]"}, {"1", "2", "[up1]"}, {"2", "1", "[]"}} {
+		for name, v := range map[string]string{"all": tt.all, "up0": tt.up0, "up1": "0", d.Name(): "1"} {
+			if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte(v), 0); err != nil {
+				t.Skip(err)
+			}
+		}
+		if got := fmt.Sprint(d.Strict()); got != tt.want {
+			t.Errorf("%d: %s", i, got)
+		}
 	}
 }
 

@@ -31,6 +31,9 @@ func (d *Device) Addrs() []netip.Addr { return nil }
 // Route fails.
 func (d *Device) Route([]netip.Prefix) error { return net.ErrClosed }
 
+// Strict are none.
+func (d *Device) Strict() []string { return nil }
+
 // Read fails.
 func (d *Device) Read([]byte) (int, error) { return 0, net.ErrClosed }
 

@@ -90,17 +90,22 @@ func process(pid int) string {
 	return ""
 }
 
-// ownerOf is the process that wrote a file of ours and still runs; empty: none.
-func ownerOf(b []byte) string {
+// writerOf is the process that wrote a file of ours, as process names it.
+func writerOf(b []byte) string {
 	for line := range strings.Lines(string(b)) {
-		name, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), byPrefix)
-		if !ok {
-			continue
+		if name, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), byPrefix); ok {
+			return name
 		}
-		pid, _, _ := strings.Cut(name, ",")
-		if n, err := strconv.Atoi(pid); err == nil && n != os.Getpid() && process(n) == name {
-			return "process " + pid
-		}
+	}
+	return ""
+}
+
+// ownerOf is the other process that wrote it and still runs; empty: none.
+func ownerOf(b []byte) string {
+	name := writerOf(b)
+	pid, _, _ := strings.Cut(name, ",")
+	if n, err := strconv.Atoi(pid); err == nil && n != os.Getpid() && process(n) == name {
+		return "process " + pid
 	}
 	return ""
 }

@@ -140,25 +140,22 @@ func ours(now []byte, was saved, servers []netip.Addr) []byte {
 	return b.Bytes()
 }
 
-// Recover is Restore if the process that changed the file has ended.
+// Recover puts the file back, if the process that changed it has ended.
 func (s *System) Recover() error {
-	now, err := readFile(s.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil || !bytes.HasPrefix(now, []byte(marker)) || ownerOf(now) != "" {
-		return err
-	}
-	return s.Restore()
+	return s.restore(func(now []byte) bool { return ownerOf(now) == "" })
 }
 
-// Restore puts the file back, if it was changed and is still as we left it.
+// Restore puts the file back, if it is still as this process left it.
 func (s *System) Restore() error {
+	return s.restore(func(now []byte) bool { return writerOf(now) == process(os.Getpid()) })
+}
+
+func (s *System) restore(may func(now []byte) bool) error {
 	now, err := readFile(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil || !bytes.HasPrefix(now, []byte(marker)) {
+	if err != nil || !bytes.HasPrefix(now, []byte(marker)) || !may(now) {
 		return err
 	}
 	was, err := parseSaved(now)

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -121,7 +122,7 @@ func TestOthers(t *testing.T) {
 	its := marker + "\nnameserver 100.64.9.9\n" + byPrefix + name + "\n" + wasFile + "0644\n" + wasLine + `"nameserver 192.0.2.53\n"` + "\n"
 	write(t, path, its, 0o644)
 	s := &System{File: path}
-	if err := s.Recover(); err != nil || content(t, path) != its {
+	if err := errors.Join(s.Recover(), s.Restore()); err != nil || content(t, path) != its {
 		t.Error(err, content(t, path))
 	}
 	if _, err := s.Take(t.Context(), "mesh0", own); err == nil || !strings.Contains(err.Error(), "another meshvpn") {

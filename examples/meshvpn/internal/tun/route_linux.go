@@ -67,8 +67,17 @@ func tableOf(n netip.Prefix) int {
 	return unix.RT_TABLE_MAIN
 }
 
-// Route routes the networks to the device, and no others. If it fails some may not be.
+// Route routes the networks to the device, and no others. If it fails some may not be. It mends what went with the device
+// when somebody set it down.
 func (d *Device) Route(nets []netip.Prefix) error {
+	for _, a := range d.addrs {
+		if err := d.address(a); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("address %v: %w", a, err)
+		}
+	}
+	if err := netlink.LinkSetUp(d.link); err != nil {
+		return err
+	}
 	nets = slices.DeleteFunc(slices.Clone(nets), func(n netip.Prefix) bool {
 		return n.Addr().Is6() && !slices.ContainsFunc(d.addrs, netip.Addr.Is6) // there is no IPv6 here
 	})

@@ -107,9 +107,6 @@ func (d *Device) configure(c Config) error {
 	if len(d.addrs) == 0 && len(c.Addrs) > 0 {
 		return errNoAddr
 	}
-	if err := netlink.LinkSetUp(d.link); err != nil {
-		return err
-	}
 	d.ports = slices.Clone(c.Ports)
 	return d.Route(c.Nets)
 }

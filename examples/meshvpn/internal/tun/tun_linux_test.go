@@ -202,6 +202,16 @@ func TestHeld(t *testing.T) {
 	if got := leads("198.51.100.1") + leads("192.0.2.9"); got != d.Name()+d.Name() {
 		t.Error(got)
 	}
+	ip(t, "link", "set", d.Name(), "down")
+	if got := leads("198.51.100.1") + leads("fd77::9"); got != "nowherenowhere" {
+		t.Error("set down, it leads to", got)
+	}
+	if err := d.Route(config.Nets); err != nil {
+		t.Error(err)
+	}
+	if got := leads("198.51.100.1") + leads("fd77::9"); got != d.Name()+d.Name() {
+		t.Error(got)
+	}
 	if got := leads("198.51.100.1", "ipproto", "tcp", "sport", "4001"); got != "up0" {
 		t.Error("what the node answers at its port leads to", got)
 	}

@@ -213,10 +213,8 @@ func TestInteractive(t *testing.T) {
 		t.Skipf("no slow link can be had: %v: %s", err, out)
 	}
 	l := b.listen(net.JoinHostPort(b.v4, "80"))
-	c, err := a.dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var c net.Conn
+	a.until("dial", func() (err error) { c, err = a.dial("tcp", l.Addr().String()); return err })
 	defer c.Close()
 	far, err := l.Accept()
 	if err != nil {

@@ -18,8 +18,6 @@ import (
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/tun"
 	"github.com/splitmesh/splitmesh/identity"
-	"github.com/splitmesh/splitmesh/mesh"
-	"github.com/splitmesh/splitmesh/splitter"
 )
 
 // A tunnel is a network device by which this machine reaches peers. It is made before the node: what an earlier one routed
@@ -76,13 +74,9 @@ func (s *settings) policy() engine.Policy { return engine.Policy{Rules: s.Rules,
 func (t *tunnel) join(n *node.Node) (err error) {
 	s := t.settings
 	t.node = n
-	d := mesh.Dialer{RelayedOnly: s.Relays.Only, Paths: s.Relays.Paths}
-	if d.Paths == 1 {
-		d.Split = splitter.Policy{MinPaths: 1} // who wants one relay is not to wait for a second
-	}
 	t.engine = engine.New(engine.Config{
 		Node: n.Node, Device: t.device, Book: t.book, Policy: s.policy(), Names: n.Hosts.Petname, Known: t.known,
-		Dialer: d, Logger: t.log,
+		Dialer: *s.Relays.dialer(n.Node), Logger: t.log,
 	})
 	s.warn(t)
 	if s.DNS == dnsOff {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -74,6 +75,30 @@ func relay() error {
 	return nil
 }
 
+// A record is what a process says, while it goes on.
+type record struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.String()
+}
+
+func (r *record) Reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.b.Reset()
+}
+
 // A machine is a network namespace, maybe with a meshvpn in it.
 type machine struct {
 	t        *testing.T
@@ -81,8 +106,8 @@ type machine struct {
 	id       identity.ID
 	v4, v6   string
 	up       *exec.Cmd
-	log      bytes.Buffer // to be read when up has ended
-	settings []string     // flags of up
+	log      record
+	settings []string // flags of up
 }
 
 // newMachine makes a namespace that ends with the test.

@@ -34,6 +34,7 @@ type tunnel struct {
 	names   *dns.Resolver // nil: none are answered for
 	sockets []dns.Socket
 	past    past
+	over    bool // whether it has ended because it was to
 }
 
 // openTunnel makes the device. It carries nothing until run.
@@ -112,7 +113,16 @@ func (t *tunnel) run(ctx context.Context) error {
 	t.device.Hold()
 	err := t.carry(ctx)
 	if ctx.Err() != nil {
+		t.over = true
 		return errors.Join(err, tun.Restore())
+	}
+	return err
+}
+
+// lost adds to an error what it means for what was routed to the device, by this process or an earlier one.
+func (t *tunnel) lost(err error) error {
+	if err == nil || t.over || !t.device.Held() {
+		return err
 	}
 	return &program.Error{Status: program.Status(err), Err: err, Hint: "What was routed to it goes nowhere until it is up again, or until it is given up: meshvpn down"}
 }

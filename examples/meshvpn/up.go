@@ -56,7 +56,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.close()) }()
+	defer func() { err = errors.Join(t.lost(err), t.close()) }()
 	t.past.process()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -144,6 +144,9 @@ func (d *Device) Write(b []byte) (int, error) { return d.file.Write(b) }
 // start if an earlier process has left it so.
 func (d *Device) Hold() { d.held = true }
 
+// Held is whether that is so.
+func (d *Device) Held() bool { return d.held }
+
 // Close removes the device, and with it its addresses and routes; but not one that was made to outlive processes.
 func (d *Device) Close() error {
 	err := d.file.Close()

@@ -43,6 +43,9 @@ func (d *Device) Write([]byte) (int, error) { return 0, net.ErrClosed }
 // Hold does nothing.
 func (d *Device) Hold() {}
 
+// Held is never so.
+func (d *Device) Held() bool { return false }
+
 // Close does nothing.
 func (d *Device) Close() error { return nil }
 

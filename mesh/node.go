@@ -42,6 +42,10 @@ type Node struct {
 	Identity *identity.Key
 	// ListenAddrs are where neighbours reach this node. None: only by relays.
 	ListenAddrs []multiaddr.Multiaddr
+	// Interfaces are the addresses of this machine: where others reach listeners on an
+	// unspecified host. They are looked at again and again. Nil: net.InterfaceAddrs; who
+	// makes some that lead through the mesh itself leaves those out.
+	Interfaces func() ([]net.Addr, error)
 	// Transports carry bytes to neighbours. Nil: websocket and tcp.
 	Transports []transport.Transport
 	// Bootstrap are addresses, each ending in /p2p/ID, of relays and peers known
@@ -113,6 +117,7 @@ type Node struct {
 	id         identity.ID
 	instance   [16]byte
 	transports []transport.Transport
+	interfaces func() ([]net.Addr, error)
 	policy     splitter.Policy
 	log        *slog.Logger
 	ctx        context.Context // ends with Close
@@ -191,6 +196,9 @@ func (n *Node) init() {
 		n.sources = make(map[string]int)
 		n.reservedC = make(chan struct{})
 		n.pending = make(chan struct{}, maxPending)
+		if n.interfaces = n.Interfaces; n.interfaces == nil {
+			n.interfaces = net.InterfaceAddrs
+		}
 		n.log = n.Logger
 		if n.log == nil {
 			n.log = slog.New(slog.DiscardHandler)

@@ -11,6 +11,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 const (
@@ -24,6 +25,8 @@ const (
 	// long each time, up to maxChange.
 	minChange = 5 * time.Millisecond
 	maxChange = time.Minute
+	// lookEvery is how often a node that listens everywhere looks where that is.
+	lookEvery = 10 * time.Second
 	// maxAddrBytes is what the addresses of a record take at most, of registry.MaxSize: what
 	// the rest can leave them.
 	maxAddrBytes = 3000
@@ -41,12 +44,18 @@ func (n *Node) publish() {
 // before the record expires, and again when it failed.
 func (n *Node) keepPublished() {
 	var retry, changes pace
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	if !n.everywhere() {
+		look.Stop()
+	}
 	for {
 		select {
 		case <-n.moved: // until now: it is in what is published
 		default:
 		}
 		wait := recordLife / 3
+		own := n.ownAddrs()
 		err := n.publishRecord()
 		n.mu.Lock()
 		n.unpublished = err
@@ -69,18 +78,48 @@ func (n *Node) keepPublished() {
 			changes = pace{} // the next is published soon
 		}
 		changes.next(minChange, maxChange)
-		select {
-		case <-time.After(wait):
-		case <-n.moved:
-			select { // who keeps us moving is not to keep us publishing
-			case <-time.After(changes.left()):
+		due := time.After(wait)
+		for waiting := true; waiting; {
+			select {
+			case <-due:
+				waiting = false
+			case <-look.C:
+				if !slices.EqualFunc(own, n.ownAddrs(), multiaddr.Multiaddr.Equal) {
+					n.publish()
+				}
+			case <-n.moved:
+				select { // who keeps us moving is not to keep us publishing
+				case <-time.After(changes.left()):
+				case <-n.ctx.Done():
+					return
+				}
+				waiting = false
 			case <-n.ctx.Done():
 				return
 			}
-		case <-n.ctx.Done():
-			return
 		}
 	}
+}
+
+// everywhere reports whether the node listens at whatever addresses the machine has.
+func (n *Node) everywhere() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.arrivals, func(l transport.Listener) bool {
+		host, ok := hostOf(l.Multiaddr())
+		return ok && host.IsUnspecified()
+	})
+}
+
+// ownAddrs are those at which others may dial the listeners.
+func (n *Node) ownAddrs() (own []multiaddr.Multiaddr) {
+	n.mu.Lock()
+	arrivals := slices.Clone(n.arrivals)
+	n.mu.Unlock()
+	for _, l := range arrivals {
+		own = append(own, dialable(l.Multiaddr(), n.interfaces)...)
+	}
+	return own
 }
 
 // publishRecord publishes the record as it is now, unless there is no way to the node.
@@ -134,6 +173,7 @@ func (n *Node) Record() (*registry.Record, error) {
 
 // record says where the node is now, unsigned.
 func (n *Node) record() *registry.Record {
+	own := n.ownAddrs()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
@@ -145,10 +185,6 @@ func (n *Node) record() *registry.Record {
 	rec.Capabilities = append(rec.Capabilities, n.Capabilities...)
 	if n.relay != nil && !n.relay.draining() {
 		rec.Capabilities = append(rec.Capabilities, registry.CapRelay)
-	}
-	var own []multiaddr.Multiaddr
-	for _, l := range n.arrivals {
-		own = append(own, dialable(l.Multiaddr(), net.InterfaceAddrs)...)
 	}
 	rec.Addrs = fitting(own, append(slices.Clone(n.observed), n.circuits()...))
 	return rec

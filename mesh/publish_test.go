@@ -1,16 +1,21 @@
 package mesh
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/session"
 	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // TestRecordOfLongAddresses: relays with addresses that leave no room for others keep
@@ -87,4 +92,98 @@ func TestClockThatWasAhead(t *testing.T) {
 	if rec, err := n.Record(); err != nil || rec.Sequence != ahead+1 {
 		t.Error(rec, err)
 	}
+}
+
+// A quiet transport listens everywhere, and nothing comes.
+type quiet struct{ transport.Transport }
+
+type quietListener struct {
+	transport.Listener
+	closed chan struct{}
+}
+
+func (quiet) CanDial(multiaddr.Multiaddr) bool { return true }
+
+func (quiet) Listen(context.Context, multiaddr.Multiaddr, transport.Admit) (transport.Listener, error) {
+	return &quietListener{closed: make(chan struct{})}, nil
+}
+
+func (l *quietListener) Multiaddr() multiaddr.Multiaddr {
+	return multiaddr.StringCast("/ip4/0.0.0.0/tcp/4001")
+}
+
+func (l *quietListener) Close() error {
+	close(l.closed)
+	return nil
+}
+
+// A published directory tells the last addresses.
+type published struct {
+	registry.Directory
+	mu    sync.Mutex
+	last  []multiaddr.Multiaddr
+	times int
+}
+
+func (p *published) Publish(_ context.Context, r *registry.Record) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last, p.times = r.Addrs, p.times+1
+	return nil
+}
+
+func (p *published) Lookup(context.Context, identity.ID) (*registry.Record, error) {
+	return nil, registry.ErrNotFound
+}
+
+// TestNewInterface: a node that listens everywhere publishes an address that the machine has from now on, and takes one
+// back that is gone; and it publishes no more often for it.
+func TestNewInterface(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var hosts []string
+		have := func(h ...string) {
+			mu.Lock()
+			defer mu.Unlock()
+			hosts = h
+		}
+		have("192.0.2.1")
+		dir := new(published)
+		n := &Node{
+			Directory: dir, Transports: []transport.Transport{quiet{}}, ListenAddrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/0.0.0.0/tcp/4001")},
+			Interfaces: func() (out []net.Addr, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, h := range hosts {
+					out = append(out, &net.IPNet{IP: net.ParseIP(h), Mask: net.CIDRMask(24, 32)})
+				}
+				return out, nil
+			},
+		}
+		defer n.Close()
+		if err := n.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		tells := func(times int, want ...string) {
+			t.Helper()
+			time.Sleep(2 * lookEvery)
+			synctest.Wait()
+			dir.mu.Lock()
+			defer dir.mu.Unlock()
+			var got []string
+			for _, a := range dir.last {
+				host, _ := hostOf(a)
+				got = append(got, host.String())
+			}
+			if !slices.Equal(got, want) || dir.times != times {
+				t.Errorf("published %d times, last %v; want %d, %v", dir.times, got, times, want)
+			}
+		}
+		tells(1, "192.0.2.1")
+		have("192.0.2.1", "198.51.100.1")
+		tells(2, "192.0.2.1", "198.51.100.1")
+		have("198.51.100.1")
+		tells(3, "198.51.100.1")
+		tells(3, "198.51.100.1")
+	})
 }

@@ -86,7 +86,7 @@ func (n *Node) addrsOf(peer identity.ID, hints []multiaddr.Multiaddr, rec *regis
 	}
 	addrs = append(addrs, n.Bootstrap...)
 	if rec != nil {
-		addrs = append(addrs, worthDialling(rec.Addrs, net.InterfaceAddrs)...)
+		addrs = append(addrs, worthDialling(rec.Addrs, n.interfaces)...)
 	}
 	return addrs
 }

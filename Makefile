@@ -20,6 +20,8 @@ BENCHTIME ?= 1s
 # Which experiments to run, and what their chance begins with.
 EXPERIMENT ?= .
 SEED       ?= 1
+# Flags of what make e2e runs.
+E2E        ?=
 
 # The packages whose statements must be covered, and to how many per cent.
 COVER_MIN   ?= 90
@@ -36,10 +38,10 @@ GOLANGCI    = bin/golangci-lint-$(GOLANGCI_VERSION)
 STATICCHECK = bin/staticcheck-$(STATICCHECK_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: commands sim experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
+.PHONY: commands e2e sim experiments-links experiments-sessions help test lint fmt-check vet fuzz bench bench-quick scale microbench experiments cover build-all generate tidy check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # -count=1: the tests that ask the go command about the tree read files which
 # the test cache doesn't know of, and would go on passing from it.
@@ -89,6 +91,11 @@ microbench: ## run the benchmarks of all modules; BENCH=regexp, BENCHTIME=1s
 
 sim: ## simulate the DHT with 10,000 nodes, liars and churn, some minutes; draws docs/dht
 	cd benchmarks && go run ./sim -seed $(SEED)
+
+# Built and not run by go, which would not hand signals on.
+e2e: ## run the programs in networks of their own, as root, half an hour; E2E='-quick', E2E=-help
+	@go build -o bin/e2e ./examples/e2e
+	@exec bin/e2e $(E2E)
 
 # A line for each figure, and whatever explains a failure.
 experiments: ## measure what sessions promise, and draw docs/experiments; EXPERIMENT=regexp, SEED=1

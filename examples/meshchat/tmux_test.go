@@ -14,7 +14,7 @@ import (
 
 var (
 	screens  = flag.String("screens", "", "directory into which TestScreen writes what it saw")
-	fileSize = flag.Int("file", 16<<20, "bytes of the file in TestScreen")
+	fileSize = flag.Int("file", 16<<20, "bytes of the file in TestScreen, some MiB")
 )
 
 // A screen is a terminal of tmux, with its own server.
@@ -164,7 +164,7 @@ func TestScreen(t *testing.T) {
 	}
 	ann.escape()
 	ann.types("/file bob " + file)
-	bob.sees("(file holiday.mov, 16 MiB)", "file 1: offered, /get 1 takes it")
+	bob.sees(fmt.Sprintf("(file holiday.mov, %d MiB)", *fileSize>>20), "file 1: offered, /get 1 takes it")
 	bob.keep("offer")
 	bob.types("/get 1")
 	bob.sees("file 1: ███")

@@ -5,7 +5,7 @@
 //
 // The relay is a process of its own, built from this tree; all peers are in this one, and use the public API alone. It
 // prints the figures that count, and its exit status is 1 if one of them misses its bar. Read main.go, what is demanded;
-// peers.go, the load; relay.go, the process.
+// peers.go, the load; relay.go, the process; prometheus.go, who watches it.
 package main
 
 import (
@@ -26,6 +26,7 @@ type options struct {
 	lasts    time.Duration
 	life     time.Duration
 	relay    string
+	watched  bool // by Prometheus
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.DurationVar(&o.lasts, "for", time.Minute, "how long it lasts once all are there")
 	flag.DurationVar(&o.life, "life", time.Minute, "how long a dialling peer stays, on the average")
 	flag.StringVar(&o.relay, "relay", "", "the meshrelay to run (default: it is built)")
+	flag.BoolVar(&o.watched, "prometheus", false, "have a Prometheus scrape the relay meanwhile")
 	flag.Parse()
 	if o.circuits < 10 || o.circuits > 8000 || o.lasts <= 0 || o.life < time.Second || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "relayload: -circuits is 10 to 8000, -for above 0, -life 1s and more; nothing else")
@@ -56,6 +58,7 @@ type figures struct {
 	circuits int     // the least of all seconds
 	kib      float64 // the most
 	lost     int64   // bytes
+	scraped  scraped
 }
 
 // load runs it all.
@@ -65,6 +68,13 @@ func load(ctx context.Context, o options) (f figures, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
+	var p *prometheus
+	if o.watched {
+		if p, err = startPrometheus(ctx, r); err != nil {
+			return f, err
+		}
+		defer func() { err = errors.Join(err, p.stop()) }()
+	}
 	crowd, err := newCrowd(ctx, o, r.addr)
 	if err != nil {
 		return f, err
@@ -80,6 +90,9 @@ func load(ctx context.Context, o options) (f figures, err error) {
 	}
 	fmt.Printf("# %d circuits after %v; the relay had %.1f MiB before\n", o.circuits, time.Since(begin).Round(time.Second), before.mib)
 	f, err = watch(ctx, o, r, crowd, before)
+	if p != nil && err == nil {
+		f.scraped, err = p.result(ctx)
+	}
 	crowd.close()
 	t := &crowd.tally
 	f.lost = t.lost.Load()
@@ -99,6 +112,11 @@ func (f figures) judge(o options) bool {
 	fmt.Printf("RELAY_CIRCUITS = %d (bar >= %d)%s\n", f.circuits, o.circuits, bar(f.circuits >= o.circuits))
 	fmt.Printf("RELAY_CIRCUIT_KIB = %.1f (bar <= %d)%s\n", f.kib, maxKiB, bar(f.kib <= maxKiB))
 	fmt.Printf("RELAY_LOST = %d (bar <= 0)%s\n", f.lost, bar(f.lost == 0))
+	if o.watched {
+		fmt.Printf("# %.0f scrapes by Prometheus\n", f.scraped.scrapes)
+		fmt.Printf("RELAY_SCRAPES_MISSED = %.0f (bar <= 0)%s\n", f.scraped.missed, bar(f.scraped.scrapes > 0 && f.scraped.missed == 0))
+		fmt.Printf("RELAY_SCRAPED_CIRCUITS = %.0f (bar >= %d)%s\n", f.scraped.circuits, o.circuits, bar(f.scraped.circuits >= float64(o.circuits)))
+	}
 	return ok
 }
 

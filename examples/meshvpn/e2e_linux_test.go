@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/net/ipv6"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
 )
 
 // TestRelayed: two machines that reach only a relay have what rules allow, and nothing else.
@@ -252,4 +254,24 @@ func TestInteractive(t *testing.T) {
 	const low = 8 << 2 // CS1: no better than the transfer
 	// Printed, as no test judges times.
 	t.Logf("a ping takes %v during a transfer, and %v when it may wait", typical(0), typical(low))
+}
+
+// TestWhere: a node that listens everywhere tells nobody of its addresses at the device, which lead through the mesh.
+func TestWhere(t *testing.T) {
+	_, b := apart(t, "allow * icmp", nil, []string{"--node.listen=/ip4/0.0.0.0/tcp/4001/ws"})
+	out, _ := b.meshvpn("invite", "--for", "carl", "--no-wait")
+	text := out
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "meshvpn1") {
+			text = strings.TrimSpace(line)
+		}
+	}
+	i, err := invite.Parse(text)
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	told := fmt.Sprint(i.Addrs)
+	if !strings.Contains(told, "/10.9.2.2/") || strings.Contains(told, "/"+b.v4+"/") || strings.Contains(told, "/"+b.v6+"/") {
+		t.Error(told)
+	}
 }

@@ -48,10 +48,12 @@ func (p *past) roundTripper() *http.Transport {
 	}
 }
 
-// node has a node's transports and directories dial past the device. It is for node.Open.
+// node has a node's transports and directories dial past the device, and the node tell nobody that it were reached there.
+// It is for node.Open.
 func (p *past) node(n *mesh.Node) {
 	dial := p.device.Dialer().DialContext
 	n.Transports = []transport.Transport{&websocket.Transport{DialContext: dial}, &tcp.Transport{DialContext: dial}}
+	n.Interfaces = p.interfaces
 	var each func(registry.Directory)
 	each = func(d registry.Directory) {
 		switch d := d.(type) {
@@ -64,6 +66,15 @@ func (p *past) node(n *mesh.Node) {
 		}
 	}
 	each(n.Directory)
+}
+
+// interfaces are the machine's addresses but for the device's.
+func (p *past) interfaces() ([]net.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	return slices.DeleteFunc(all, func(x net.Addr) bool {
+		a, err := netip.ParsePrefix(x.String())
+		return err == nil && slices.Contains(p.device.Addrs(), a.Addr().Unmap())
+	}), err
 }
 
 // ask has names that this process looks up be asked of the servers, where it would ask its own.

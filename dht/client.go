@@ -220,6 +220,9 @@ func (d *DHT) Find(ctx context.Context, id identity.ID) (*Result, error) {
 // Providers implements [registry.Finder]. The records are of one network at most two by each node's answer; in all some
 // twenty by each of the nodes that keep them.
 func (d *DHT) Providers(ctx context.Context, capability string) ([]*registry.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &registry.RecordError{Op: "list", Err: err}
+	}
 	res, err := d.FindProviders(ctx, capability)
 	if err != nil {
 		return nil, &registry.RecordError{Op: "list", Err: err}

@@ -36,7 +36,8 @@ func newFabric(now func() time.Time) *fabric {
 type fnode struct {
 	*DHT
 	f    *fabric
-	key  *identity.Key
+	id   identity.ID
+	key  *identity.Key // nil: of somebody else
 	addr string
 	side int
 
@@ -68,7 +69,7 @@ func (c pipeConn) RemoteAddr() net.Addr { return pipeAddr(c.remote) }
 
 var errDown = errors.New("the node is down")
 
-func (n *fnode) ID() identity.ID { return n.key.ID() }
+func (n *fnode) ID() identity.ID { return n.id }
 
 func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	id, err := identity.ParseID(addr[:len(addr)-len(":"+Service)])
@@ -159,18 +160,26 @@ func (f *fabric) node(t testing.TB, cfg Config) *fnode {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n := f.as(t, k.ID(), cfg)
+	n.key = k
+	if !cfg.Client {
+		n.publishSelf(t)
+	}
+	return n
+}
+
+// as adds one of that ID, which has no record yet.
+func (f *fabric) as(t testing.TB, id identity.ID, cfg Config) *fnode {
+	t.Helper()
 	cfg.Now, cfg.Rate = f.now, cmp.Or(cfg.Rate, 100_000)
 	f.mu.Lock()
-	n := &fnode{DHT: New(cfg), f: f, key: k, addr: fmt.Sprintf("/ip4/11.0.%d.1/tcp/443", len(f.nodes))}
-	f.nodes[k.ID()] = n
+	n := &fnode{DHT: New(cfg), f: f, id: id, addr: fmt.Sprintf("/ip4/11.0.%d.1/tcp/443", len(f.nodes))}
+	f.nodes[id] = n
 	f.mu.Unlock()
 	if err := n.Start(n); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	if !cfg.Client {
-		n.publishSelf(t)
-	}
 	return n
 }
 

@@ -20,16 +20,17 @@
 //
 // # Keys
 //
-// Below the prefix, records/ID holds the peer's record as [registry.Record.Marshal] encodes it, and names/NAME the ID of
-// the peer that has the name. Both ride on leases, with which etcd removes them when no record of the peer's can be valid
+// Below the prefix, records/PEER holds the peer's record as [registry.Record.Marshal] encodes it, where PEER is the ID's 32
+// bytes in lower-case hexadecimal digits, which sort as IDs do, and names/NAME the ID of the peer that has the name. Both ride on leases, with which etcd removes them when no record of the peer's can be valid
 // any more; revocations have none. Records are also judged by the clock of whoever reads them: leases only tidy up.
-// unknown/ID, which is empty, says that the revocation in records/ID is of a peer that had no record when it came.
+// unknown/PEER, which is empty, says that the revocation in records/PEER is of a peer that had no record when it came.
 //
 // etcd keeps what was replaced until it is compacted: run it with --auto-compaction-retention, or its database fills up.
 package etcd
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -68,7 +69,7 @@ type Options struct {
 	Now func() time.Time
 }
 
-// A Directory implements [registry.Namer] and [registry.Authority]. [New] makes one.
+// A Directory implements [registry.Namer], [registry.Lister] and [registry.Authority]. [New] makes one.
 //
 // As an Authority it admits whoever has published, so it keeps nobody out; it only tells whom it knows, whose record
 // has expired, and who was revoked. It asks etcd each time.
@@ -113,8 +114,9 @@ func New(client *clientv3.Client, options Options) *Directory {
 	}
 }
 
-func (d *Directory) recordKey(id identity.ID) string { return d.records + id.String() }
-func (d *Directory) nameKey(name string) string      { return d.names + name }
+func (d *Directory) recordKey(id identity.ID) string  { return d.records + hex.EncodeToString(id[:]) }
+func (d *Directory) unknownKey(id identity.ID) string { return d.unknown + hex.EncodeToString(id[:]) }
+func (d *Directory) nameKey(name string) string       { return d.names + name }
 
 // get returns what etcd keeps under the key, or nil.
 func (d *Directory) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*mvccpb.KeyValue, error) {

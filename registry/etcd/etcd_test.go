@@ -2,7 +2,9 @@ package etcd_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -42,13 +44,6 @@ func TestDirectoryWithCache(t *testing.T) {
 		t.Cleanup(wg.Wait)
 		t.Cleanup(cancel)
 		return d
-	})
-}
-
-func TestNamer(t *testing.T) {
-	client := connect(t, start(t, 1)...)
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer {
-		return etcd.New(client, etcd.Options{Timeout: patience, Prefix: t.Name(), Now: now})
 	})
 }
 
@@ -104,6 +99,9 @@ func holds(t *testing.T, d registry.Directory, want *registry.Record) {
 	}
 }
 
+// hexOf is how the keys of a peer's record end.
+func hexOf(id identity.ID) string { return hex.EncodeToString(id[:]) }
+
 func put(t *testing.T, client *clientv3.Client, key, value string) {
 	t.Helper()
 	if _, err := client.Put(t.Context(), key, value); err != nil {
@@ -142,13 +140,16 @@ func TestForged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := etcd.New(client, etcd.Options{Timeout: patience, Prefix: t.Name(), Cache: memory.New()})
-			put(t, client, t.Name()+"/records/"+ann.ID().String(), string(tc.value))
+			put(t, client, t.Name()+"/records/"+hexOf(ann.ID()), string(tc.value))
 			if r, err := d.Lookup(t.Context(), ann.ID()); r != nil || !errors.Is(err, registry.ErrNotFound) || !errors.Is(err, tc.want) {
 				t.Errorf("Lookup: %+v, %v; want %v", r, err, tc.want)
 			}
 			// A revocation may have stood there: nobody can tell.
 			if s, err := d.Standing(t.Context(), ann.ID()); s != registry.Unknown || !errors.Is(err, tc.want) {
 				t.Errorf("Standing: %v, %v; want %v", s, err, tc.want)
+			}
+			if page, next, err := d.List(t.Context(), identity.ID{}, 1, ""); len(page) != 0 || !next.IsZero() || err != nil {
+				t.Errorf("List: %v, %v, %v", page, next, err)
 			}
 			watch := read(t, d)
 			if r, err := watch.one(t); r != nil || !errors.Is(err, tc.want) {
@@ -159,6 +160,9 @@ func TestForged(t *testing.T) {
 			publish(t, d, mine)
 			watch.reads(t, mine)
 			holds(t, d, mine)
+			if page, _, err := d.List(t.Context(), identity.ID{}, 1, ""); len(page) != 1 || err != nil || !page[0].Equal(mine) {
+				t.Errorf("List: %v, %v", page, err)
+			}
 		})
 	}
 	t.Run("name", func(t *testing.T) {
@@ -179,6 +183,25 @@ func TestForged(t *testing.T) {
 	})
 }
 
+// A page goes on behind what somebody wrote beside the records, however much that is.
+func TestListAmongGarbage(t *testing.T) {
+	client := connect(t, start(t, 1)...)
+	d := etcd.New(client, etcd.Options{Timeout: patience})
+	mine := registrytest.Signed(t, registrytest.Key(t), time.Now())
+	publish(t, d, mine)
+	for i := range 300 {
+		put(t, client, fmt.Sprintf("%srecords/00g%d", etcd.DefaultPrefix, i), "garbage") // before nearly all IDs
+	}
+	put(t, client, etcd.DefaultPrefix+"records/~", "garbage") // and behind
+	page, next, err := d.List(t.Context(), identity.ID{}, 1, registry.CapRelay)
+	if err != nil || len(page) != 1 || !page[0].Equal(mine) || next != mine.ID {
+		t.Fatalf("List: %v, %v, %v", page, next, err)
+	}
+	if page, next, err := d.List(t.Context(), next, 1, registry.CapRelay); len(page) != 0 || !next.IsZero() || err != nil {
+		t.Errorf("List after the last: %v, %v, %v", page, next, err)
+	}
+}
+
 func flipped(b []byte) []byte {
 	b[len(b)-1] ^= 1
 	return b
@@ -188,7 +211,7 @@ func TestLeases(t *testing.T) {
 	client := connect(t, start(t, 1)...)
 	d := etcd.New(client, etcd.Options{Timeout: patience})
 	ann, bob := registrytest.Key(t), registrytest.Key(t)
-	keyOf := func(k *identity.Key) string { return etcd.DefaultPrefix + "records/" + k.ID().String() }
+	keyOf := func(k *identity.Key) string { return etcd.DefaultPrefix + "records/" + hexOf(k.ID()) }
 	first, second := called(t, ann, "ann"), registrytest.Signed(t, bob, time.Now())
 	publish(t, d, first)
 	publish(t, d, second)
@@ -335,7 +358,7 @@ func TestRevocationsOfUnknownPeers(t *testing.T) {
 	}
 	other := etcd.New(client, etcd.Options{Timeout: patience, MaxRecords: 1, Prefix: "other", Now: clock.Now})
 	publish(t, other, registrytest.Revocation(t, ann, clock.Now()))
-	put(t, client, "other/records/"+ann.ID().String(), "garbage")
+	put(t, client, "other/records/"+hexOf(ann.ID()), "garbage")
 	clock.Advance(time.Second)
 	known = registrytest.Revocation(t, ann, clock.Now())
 	publish(t, other, known)
@@ -356,7 +379,7 @@ func TestLeaseAfterSleep(t *testing.T) {
 		clock.Advance(slept)
 		k := registrytest.Key(t)
 		publish(t, d, registrytest.Signed(t, k, clock.Now()))
-		_, lease := kept(t, client, etcd.DefaultPrefix+"records/"+k.ID().String())
+		_, lease := kept(t, client, etcd.DefaultPrefix+"records/"+hexOf(k.ID()))
 		leases = append(leases, lease)
 	}
 	if leases[1] != leases[0] || leases[2] == leases[0] || leases[3] != leases[2] {

@@ -17,7 +17,7 @@ import (
 // note returns what notes that r, if it is a revocation, takes the place of nothing or of a revocation that did, and
 // when it came. old is the record that is there, and at what stands under its key; both may be nil.
 func (d *Directory) note(r, old *registry.Record, at *mvccpb.KeyValue) []clientv3.Op {
-	key := d.unknown + r.ID.String()
+	key := d.unknownKey(r.ID)
 	switch {
 	case !r.Revoked:
 		return nil

@@ -78,7 +78,7 @@ func (r *reader) misses(t *testing.T, client *clientv3.Client, transactions, eac
 		var ops []clientv3.Op
 		for range each {
 			r := registrytest.Signed(t, registrytest.Key(t), time.Now())
-			ops = append(ops, clientv3.OpPut(etcd.DefaultPrefix+"records/"+r.ID.String(), string(r.Marshal())))
+			ops = append(ops, clientv3.OpPut(etcd.DefaultPrefix+"records/"+hexOf(r.ID), string(r.Marshal())))
 		}
 		if _, err := client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
 			t.Fatal(err)

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,9 +29,9 @@ var (
 	ErrInUse = errors.New("another process, or another Directory of this one, keeps records there: give each a path of its own")
 )
 
-// A Directory implements [registry.Namer] with one file for each record, named by its peer's ID. Only Path is required. It
-// must not be copied, and its exported fields are read-only after the first method call. Close it to let go of the path,
-// which on Unix is locked against other processes; elsewhere give it to one process only.
+// A Directory implements [registry.Namer] and [registry.Lister] with one file for each record, named by its peer's ID. Only
+// Path is required. It must not be copied, and its exported fields are read-only after the first method call. Close it to
+// let go of the path, which on Unix is locked against other processes; elsewhere give it to one process only.
 //
 // It reads all files at its first use, and holds the records in memory from then on: what others write there later is
 // not seen. It touches no files but those that it has written, or that are named like them.
@@ -58,6 +60,8 @@ type Directory struct {
 	entries map[identity.ID]*entry
 	// names holds who was given each name that is in a record.
 	names map[string]identity.ID
+	// order holds the IDs of the entries, ascending.
+	order []identity.ID
 }
 
 // An entry is a peer's place. It is replaced, never changed.
@@ -151,6 +155,9 @@ func (d *Directory) put(id identity.ID, old, next *entry) error {
 	d.entries[id] = next
 	if old != nil {
 		d.unname(id, old)
+	} else {
+		i, _ := slices.BinarySearchFunc(d.order, id, identity.ID.Compare)
+		d.order = slices.Insert(d.order, i, id)
 	}
 	if name := next.name(); name != "" {
 		d.names[name] = id
@@ -180,6 +187,8 @@ func (d *Directory) makeRoom(now time.Time) error {
 		}
 		d.mu.Lock()
 		delete(d.entries, oldest)
+		i, _ := slices.BinarySearchFunc(d.order, oldest, identity.ID.Compare)
+		d.order = slices.Delete(d.order, i, i+1)
 		d.unname(oldest, gone)
 		d.mu.Unlock()
 	}
@@ -297,6 +306,7 @@ func (d *Directory) open(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.entries, d.names = entries, names
+	d.order = slices.SortedFunc(maps.Keys(entries), identity.ID.Compare)
 	return nil
 }
 
@@ -307,7 +317,7 @@ func (d *Directory) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
-	d.entries, d.names = nil, nil
+	d.entries, d.names, d.order = nil, nil, nil
 	lock := d.lock
 	d.lock = nil
 	if lock == nil {

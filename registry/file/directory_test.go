@@ -34,10 +34,6 @@ func TestDirectory(t *testing.T) {
 	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory { return newDirectory(t, now) })
 }
 
-func TestNamer(t *testing.T) {
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer { return newDirectory(t, now) })
-}
-
 // A small directory, a clock, and the means of trying both.
 type small struct {
 	*file.Directory
@@ -89,6 +85,15 @@ func (s *small) holds(t *testing.T, want *registry.Record) {
 	t.Helper()
 	if got, err := s.Lookup(t.Context(), want.ID); err != nil || !got.Equal(want) {
 		t.Fatalf("Lookup: %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// lists checks that List returns all that is wanted, and nothing else.
+func (s *small) lists(t *testing.T, want ...*registry.Record) {
+	t.Helper()
+	slices.SortFunc(want, func(a, b *registry.Record) int { return a.ID.Compare(b.ID) })
+	if got, next, err := s.List(t.Context(), identity.ID{}, 100, ""); err != nil || !next.IsZero() || !slices.EqualFunc(got, want, (*registry.Record).Equal) {
+		t.Fatalf("List: %v, %v, %v; want %v", got, next, err, want)
 	}
 }
 
@@ -226,9 +231,11 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 		t.Errorf("the name of who had to go is %v's, %v", id, err)
 	}
 	d.holds(t, renewed)
+	d.lists(t, renewed, third)
 	d.publish(t, d.signed(t, k[3]), file.ErrFull)
 	d.reopen(t)
 	d.holds(t, third)
+	d.lists(t, renewed, third)
 	d.lacks(t, k[0], registry.ErrNotFound)
 	if files := d.files(t); len(files) != 2 {
 		t.Errorf("the files are %v", files)
@@ -265,6 +272,38 @@ func TestRevocationsKeepTheirPlace(t *testing.T) {
 	d.reopen(t)
 	d.publish(t, d.signed(t, k[3]), file.ErrFull) // nothing is left that can be given up
 	d.holds(t, revoked)
+}
+
+// A search for what few have looks at so many records at a time, and goes on behind them.
+func TestListOfFew(t *testing.T) {
+	const most = 1024
+	d := newSmall(t, 0)
+	if err := os.MkdirAll(d.Path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var last *registry.Record
+	for i, k := range sorted(keys(t, most+1)) {
+		if last = d.signed(t, k); i == most {
+			last.Capabilities = []string{registry.CapExit}
+			if err := last.Sign(k); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(t, filepath.Join(d.Path, k.ID().String()+".record"), last.Marshal())
+	}
+	page, next, err := d.List(t.Context(), identity.ID{}, 1, registry.CapExit)
+	if err != nil || len(page) != 0 || next.IsZero() || next.Compare(last.ID) >= 0 {
+		t.Fatalf("List: %v, %v, %v; want none, and a page after another than %v", page, next, err, last.ID)
+	}
+	page, next, err = d.List(t.Context(), next, 1, registry.CapExit)
+	if err != nil || len(page) != 1 || !page[0].Equal(last) || !next.IsZero() {
+		t.Fatalf("List: %v, %v, %v; want the one that there is", page, next, err)
+	}
+}
+
+func sorted(k []*identity.Key) []*identity.Key {
+	slices.SortFunc(k, func(a, b *identity.Key) int { return a.ID().Compare(b.ID()) })
+	return k
 }
 
 func TestCannotOpen(t *testing.T) {
@@ -340,6 +379,9 @@ func TestClose(t *testing.T) {
 	d.lacks(t, k, net.ErrClosed)
 	if _, err := d.Resolve(t.Context(), "ann"); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Resolve: %v", err)
+	}
+	if _, _, err := d.List(t.Context(), identity.ID{}, 1, ""); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("List: %v", err)
 	}
 }
 

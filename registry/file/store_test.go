@@ -49,6 +49,7 @@ func TestDamagedFiles(t *testing.T) {
 			}
 			d.reopen(t)
 			d.holds(t, good)
+			d.lists(t, good)
 			for _, k := range k[:2] {
 				r, err := d.Lookup(t.Context(), k.ID())
 				if r != nil || err == nil || errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), k.ID().String()+".re") {
@@ -68,6 +69,7 @@ func TestDamagedFiles(t *testing.T) {
 			d.reopen(t)
 			d.holds(t, mended)
 			d.holds(t, revocation)
+			d.lists(t, good, mended, revocation)
 			if n := strings.Count(d.log.String(), "level=WARN"); n != 2 {
 				t.Errorf("the log is %s", d.log)
 			}

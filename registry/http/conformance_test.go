@@ -39,26 +39,11 @@ func TestDirectory(t *testing.T) {
 	})
 }
 
-func TestNamer(t *testing.T) {
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer {
-		return serve(t, &memory.Directory{Now: now}, now)
-	})
-}
-
-func TestLister(t *testing.T) {
-	registrytest.TestLister(t, func(t *testing.T, now func() time.Time) registry.Lister {
-		return serve(t, &memory.Directory{Now: now}, now)
-	})
-}
-
 // A client is a directory like any other, so it can be served too.
 func TestServedOnwards(t *testing.T) {
-	onwards := func(t *testing.T, now func() time.Time) *httpregistry.Client {
+	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory {
 		return serve(t, serve(t, &memory.Directory{Now: now}, now), now)
-	}
-	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory { return onwards(t, now) })
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer { return onwards(t, now) })
-	registrytest.TestLister(t, func(t *testing.T, now func() time.Time) registry.Lister { return onwards(t, now) })
+	})
 }
 
 // The server's clock is its own: what the client takes, the server may refuse, by name.

@@ -129,10 +129,6 @@ func TestDirectory(t *testing.T) {
 	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory { return alone(t, now) })
 }
 
-func TestNamer(t *testing.T) {
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer { return alone(t, now) })
-}
-
 // A record that one has published another finds, by ID and by name, whether it was there or comes later.
 func TestLookupOnTheLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -24,18 +24,6 @@ func TestDirectory(t *testing.T) {
 	})
 }
 
-func TestNamer(t *testing.T) {
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer {
-		return &memory.Directory{Now: now}
-	})
-}
-
-func TestLister(t *testing.T) {
-	registrytest.TestLister(t, func(t *testing.T, now func() time.Time) registry.Lister {
-		return &memory.Directory{Now: now}
-	})
-}
-
 func TestAuthority(t *testing.T) {
 	registrytest.TestAuthority(t, func(t *testing.T, now func() time.Time) registrytest.AuthorityUnderTest {
 		d := &memory.Directory{Now: now}

@@ -40,14 +40,6 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-func TestNamer(t *testing.T) {
-	for _, n := range []int{1, 3} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer { return over(t, n, now) })
-		})
-	}
-}
-
 // A far directory is one in memory that answers late, or badly. Its fields are not changed during a call.
 type far struct {
 	memory.Directory

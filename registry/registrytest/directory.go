@@ -14,7 +14,8 @@ import (
 // A NewDirectory returns an empty directory that asks now for the time. What it needs to close goes into t.Cleanup.
 type NewDirectory func(t *testing.T, now func() time.Time) registry.Directory
 
-// TestDirectory checks all that [registry.Directory] promises.
+// TestDirectory checks all that [registry.Directory] promises, and of a directory that is more what [registry.Namer],
+// [registry.Lister] and [registry.Providers] promise beyond that.
 func TestDirectory(t *testing.T, newDirectory NewDirectory) {
 	for _, tc := range []struct {
 		name string
@@ -40,6 +41,16 @@ func TestDirectory(t *testing.T, newDirectory NewDirectory) {
 			clock := NewClock()
 			tc.test(t, &directoryTest{newDirectory(t, clock.Now), clock, Key(t)})
 		})
+	}
+	d := newDirectory(t, NewClock().Now)
+	if _, ok := d.(registry.Namer); ok {
+		t.Run("Namer", func(t *testing.T) { testNamer(t, newDirectory) })
+	}
+	if _, ok := d.(registry.Lister); ok {
+		t.Run("Lister", func(t *testing.T) { testLister(t, newDirectory) })
+	}
+	if registry.CanFind(d) {
+		t.Run("Providers", func(t *testing.T) { testProviders(t, newDirectory) })
 	}
 }
 

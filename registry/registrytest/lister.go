@@ -11,11 +11,8 @@ import (
 	"github.com/splitmesh/splitmesh/registry"
 )
 
-// A NewLister returns an empty directory that asks now for the time. What it needs to close goes into t.Cleanup.
-type NewLister func(t *testing.T, now func() time.Time) registry.Lister
-
-// TestLister checks all that [registry.Lister] promises beyond [registry.Directory], for which there is [TestDirectory].
-func TestLister(t *testing.T, newLister NewLister) {
+// testLister checks what [registry.Lister] promises, of directories that are one.
+func testLister(t *testing.T, newDirectory NewDirectory) {
 	for _, tc := range []struct {
 		name string
 		test func(*testing.T, *listerTest)
@@ -30,7 +27,7 @@ func TestLister(t *testing.T, newLister NewLister) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			clock := NewClock()
-			tc.test(t, &listerTest{newLister(t, clock.Now), clock})
+			tc.test(t, &listerTest{newDirectory(t, clock.Now).(registry.Lister), clock})
 		})
 	}
 }

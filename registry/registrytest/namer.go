@@ -10,11 +10,8 @@ import (
 	"github.com/splitmesh/splitmesh/registry"
 )
 
-// A NewNamer returns an empty directory that asks now for the time. What it needs to close goes into t.Cleanup.
-type NewNamer func(t *testing.T, now func() time.Time) registry.Namer
-
-// TestNamer checks all that [registry.Namer] promises beyond [registry.Directory], for which there is [TestDirectory].
-func TestNamer(t *testing.T, newNamer NewNamer) {
+// testNamer checks what [registry.Namer] promises, of directories that are one.
+func testNamer(t *testing.T, newDirectory NewDirectory) {
 	for _, tc := range []struct {
 		name string
 		test func(*testing.T, *namerTest)
@@ -28,7 +25,7 @@ func TestNamer(t *testing.T, newNamer NewNamer) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			clock := NewClock()
-			tc.test(t, &namerTest{newNamer(t, clock.Now), clock, Key(t), Key(t)})
+			tc.test(t, &namerTest{newDirectory(t, clock.Now).(registry.Namer), clock, Key(t), Key(t)})
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,19 @@ func (v *victim) suffers(t *testing.T, d *sqlite.Directory, i int) {
 		t.Errorf("Standing returns %v and an error", standing)
 	}
 	wantDamaged(t, "Publish", d.Publish(t.Context(), v.records[i])) // which is not newer
+	if v.lists(t, d, i) {
+		t.Errorf("List returns what Lookup does not")
+	}
+}
+
+// lists reports whether peer i is listed as it was published.
+func (v *victim) lists(t *testing.T, d *sqlite.Directory, i int) bool {
+	t.Helper()
+	page, next, err := d.List(t.Context(), identity.ID{}, 100, registry.CapRelay)
+	if err != nil || !next.IsZero() {
+		t.Errorf("List: %v, %v", next, err)
+	}
+	return slices.ContainsFunc(page, v.records[i].Equal)
 }
 
 func wantDamaged(t *testing.T, what string, err error) {
@@ -80,6 +94,9 @@ func (v *victim) thrives(t *testing.T, d *sqlite.Directory, i int) {
 	}
 	if id, err := d.Resolve(t.Context(), victims[i]); err != nil || id != v.keys[i].ID() {
 		t.Errorf("Resolve: %v, %v", id, err)
+	}
+	if !v.lists(t, d, i) {
+		t.Error("it is not listed")
 	}
 	v.clock.Advance(1e9)
 	v.records[i] = named(t, v.keys[i], v.clock.Now(), victims[i])
@@ -133,6 +150,7 @@ func TestMovedRecords(t *testing.T) {
 			[]int{0, 1}, []string{"ann", "bob"},
 		},
 		"an older one": {`UPDATE records SET record = :old WHERE name = 'bob'`, []int{1}, []string{"bob"}},
+		"a huge name":  {`UPDATE records SET name = hex(zeroblob(1 << 20)) WHERE name = 'bob'`, []int{1}, nil},
 		"another name": {`UPDATE records SET name = 'eve' WHERE name = 'bob'`, []int{1}, []string{"eve"}},
 		"kept":         {`UPDATE records SET kept = 1 WHERE name = 'bob'`, []int{1}, []string{"bob"}},
 		"kept, oddly":  {`UPDATE records SET kept = 7 WHERE name = 'bob'`, []int{1}, []string{"bob"}},

@@ -138,6 +138,7 @@ func TestQueryPlans(t *testing.T) {
 	}{
 		{byID, []any{make([]byte, 32)}},
 		{byName, []any{"ann"}},
+		{listed, []any{make([]byte, 32), []byte("relay"), maxLook}},
 		{remains, []any{make([]byte, 32)}},
 		{claimed, []any{"ann", make([]byte, 32), 1}},
 		{lost, []any{"ann", make([]byte, 32)}},

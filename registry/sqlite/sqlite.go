@@ -68,8 +68,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// A Directory implements [registry.Namer] and [registry.Authority]. [Open] makes one. Its methods are safe for
-// concurrent use.
+// A Directory implements [registry.Namer], [registry.Lister] and [registry.Authority]. [Open] makes one. Its methods are
+// safe for concurrent use.
 //
 // As an Authority it admits whoever has published, so it keeps nobody out; it only tells whom it knows, whose record
 // has expired, and who was revoked.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,12 +17,6 @@ import (
 
 func TestDirectory(t *testing.T) {
 	registrytest.TestDirectory(t, func(t *testing.T, now func() time.Time) registry.Directory {
-		return open(t, newPath(t), sqlite.Options{Now: now})
-	})
-}
-
-func TestNamer(t *testing.T) {
-	registrytest.TestNamer(t, func(t *testing.T, now func() time.Time) registry.Namer {
 		return open(t, newPath(t), sqlite.Options{Now: now})
 	})
 }
@@ -185,6 +180,13 @@ func asMemory(t *testing.T, random *rand.Rand) {
 			}
 		}
 	}
+	for _, capability := range []string{"", registry.CapRelay, registry.CapExit} {
+		want, _, wantErr := model.List(t.Context(), identity.ID{}, 100, capability)
+		got, _, err := file.List(t.Context(), identity.ID{}, 100, capability)
+		if err != nil || wantErr != nil || !slices.EqualFunc(got, want, (*registry.Record).Equal) {
+			t.Fatalf("List of %q: %v, %v; want %v, %v", capability, got, err, want, wantErr)
+		}
+	}
 	db := raw(t, path)
 	if total, count := query[int](t, db, `SELECT records FROM total`), query[int](t, db, `SELECT count(*) FROM records`); total != count || count > places {
 		t.Errorf("the total is %d, and there are %d", total, count)
@@ -205,4 +207,47 @@ func kind(err error) (k string) {
 		return err.Error()
 	}
 	return k
+}
+
+// A search for what few have looks at so many records at a time, and goes on behind them.
+func TestListOfFew(t *testing.T) {
+	const most, all = 1024, 2*1024 + 10
+	path, clock := newPath(t), registrytest.NewClock()
+	d := open(t, path, sqlite.Options{Now: clock.Now})
+	tx, err := raw(t, path).Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := keys(t, all)
+	slices.SortFunc(k, func(a, b *identity.Key) int { return a.ID().Compare(b.ID()) })
+	for i, k := range k {
+		r := &registry.Record{Sequence: clock.Now().UnixMilli(), Expires: clock.Now().Add(time.Hour).UnixMilli()}
+		if i == all-2 {
+			r.Capabilities = []string{registry.CapExit}
+		}
+		if err := r.Sign(k); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(`INSERT INTO records VALUES (NULL, ?, ?, NULL, 0, ?)`, r.ID[:], r.Sequence, r.Marshal()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	after := identity.ID{}
+	for _, want := range []int{most - 1, 2*most - 1} {
+		page, next, err := d.List(t.Context(), after, 10, registry.CapExit)
+		if err != nil || len(page) != 0 || next != k[want].ID() {
+			t.Fatalf("%d records, the next page after %v, %v; want none, and %v", len(page), next, err, k[want].ID())
+		}
+		after = next
+	}
+	page, next, err := d.List(t.Context(), after, 10, registry.CapExit)
+	if err != nil || len(page) != 1 || page[0].ID != k[all-2].ID() || !next.IsZero() {
+		t.Fatalf("%v, %v, %v; want the one that there is", page, next, err)
+	}
+	if page, _, err := d.List(t.Context(), identity.ID{}, 1<<30, ""); err != nil || len(page) != most {
+		t.Errorf("%d records in a page, %v", len(page), err)
+	}
 }

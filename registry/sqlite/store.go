@@ -29,8 +29,11 @@ type querier interface {
 
 // Each of these finds its rows by an index. TestQueryPlans looks at them all.
 const (
-	byID    = `SELECT id, sequence, name, kept, record FROM records WHERE id = ?`
-	byName  = `SELECT id, sequence, name, kept, record FROM records WHERE name = ?`
+	byID   = `SELECT id, sequence, name, kept, record FROM records WHERE id = ?`
+	byName = `SELECT id, sequence, name, kept, record FROM records WHERE name = ?`
+	// Damaged values may be too long to be loaded. Nor is a record without the bytes of the capability.
+	listed = `SELECT id, sequence, name, kept, CASE WHEN length(?2) = 0 OR instr(record, ?2) THEN record END FROM records
+		WHERE id > ?1 AND length(id) = 32 AND length(record) <= 65536 AND ifnull(octet_length(name), 0) <= 64 ORDER BY id LIMIT ?3`
 	remains = `SELECT sequence, kept FROM records WHERE id = ?`
 	claimed = `SELECT id FROM records WHERE name = ? AND id <> ? AND sequence > ?`
 	lost    = `UPDATE records SET name = NULL WHERE name = ? AND id <> ?`
@@ -39,31 +42,37 @@ const (
 		ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, name = excluded.name, kept = excluded.kept, record = excluded.record`
 )
 
-// read returns the entry that the query finds, byID or byName. The record is parsed, and must be the one that its
-// row says it is: a file can be edited, and rows can be exchanged.
-func read(ctx context.Context, q querier, query string, key any) (e entry, err error) {
-	var (
-		id, encoded []byte
-		sequence    int64
-		name        sql.NullString
-	)
-	switch err := q.QueryRowContext(ctx, query, key).Scan(&id, &sequence, &name, &e.kept, &encoded); {
-	case errors.Is(err, sql.ErrNoRows):
+// read returns the entry that the query finds, byID or byName.
+func read(ctx context.Context, q querier, query string, key any) (entry, error) {
+	_, e, err := scan(q.QueryRowContext(ctx, query, key))
+	if errors.Is(err, sql.ErrNoRows) {
 		return entry{}, nil
-	case err != nil:
-		return entry{}, damaged(err)
+	}
+	return e, err
+}
+
+// scan returns whose row it is, unless it is damaged so, and the entry in it. The record is parsed, and must be the one
+// that its row says it is: a file can be edited, and rows can be exchanged.
+func scan(row interface{ Scan(...any) error }) (id []byte, e entry, err error) {
+	var (
+		encoded  []byte
+		sequence int64
+		name     sql.NullString
+	)
+	if err := row.Scan(&id, &sequence, &name, &e.kept, &encoded); err != nil {
+		return id, entry{}, damaged(err)
 	}
 	e.record, err = registry.Parse(encoded)
 	switch {
 	case err != nil:
-		return entry{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return id, entry{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	case !bytes.Equal(id, e.record.ID[:]):
-		return entry{}, fmt.Errorf("%w: the record of %v stands in another's place", ErrDamaged, e.record.ID)
+		return id, entry{}, fmt.Errorf("%w: the record of %v stands in another's place", ErrDamaged, e.record.ID)
 	// A name that another has taken over since is in the record still.
 	case sequence != e.record.Sequence || name.Valid && name.String != e.record.Name || e.kept && !e.record.Revoked:
-		return entry{}, fmt.Errorf("%w: the record of %v is another one than was published", ErrDamaged, e.record.ID)
+		return id, entry{}, fmt.Errorf("%w: the record of %v is another one than was published", ErrDamaged, e.record.ID)
 	}
-	return e, nil
+	return id, e, nil
 }
 
 // damaged tells what is in the file from what befell who read it: SQLite's errors stay as they are, and others say that

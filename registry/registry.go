@@ -40,7 +40,8 @@ type Directory interface {
 	// Publish makes r the record that Lookup returns for r.ID. It keeps a copy of r, or of its bytes.
 	//
 	// It refuses what [Record.Check] refuses, with the same errors, and a record that is not newer than the one it
-	// knows, with [ErrRollback]; publishing the same record again is no error.
+	// knows, with [ErrRollback]; publishing the same record again is no error. A peer for whom it has no place gets
+	// [ErrFull].
 	Publish(ctx context.Context, r *Record) error
 
 	// Lookup returns the newest record of id that has not expired, which the caller may keep and change, or
@@ -135,6 +136,7 @@ var (
 	ErrFuture       = errors.New("the record is from the future: check the clocks of this machine and of the peer")
 	ErrRollback     = errors.New("a newer record is known")
 	ErrNameTaken    = errors.New("another peer has that name: choose one of your own")
+	ErrFull         = errors.New("the directory is full, and those who have a place keep it: publish to another, or have its operator make room (MaxRecords)")
 )
 
 // A RecordError says what was being done with a record, whose it is, where the trouble lies, and what it is.

@@ -12,11 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Why Publish refuses a record that nothing is wrong with. They come wrapped in a [*registry.RecordError].
-var (
-	ErrFull = errors.New("the directory is full: try another, or raise MaxRecords")
-	ErrBusy = errors.New("others keep changing the record or its name: publish again")
-)
+// ErrBusy is why Publish refuses a record that nothing is wrong with. It comes wrapped in a [*registry.RecordError].
+var ErrBusy = errors.New("others keep changing the record or its name: publish again")
 
 // call returns the context of one call, which ends after the timeout too, and when the client is closed.
 func (d *Directory) call(ctx context.Context) (context.Context, context.CancelFunc) {

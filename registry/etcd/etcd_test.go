@@ -295,7 +295,7 @@ func TestFull(t *testing.T) {
 	publish(t, d, called(t, ann, "ann"))
 	publish(t, d, registrytest.Revocation(t, bob, time.Now()))
 	err := d.Publish(t.Context(), registrytest.Signed(t, registrytest.Key(t), time.Now()))
-	if re := (*registry.RecordError)(nil); !errors.Is(err, etcd.ErrFull) || !errors.As(err, &re) {
+	if re := (*registry.RecordError)(nil); !errors.Is(err, registry.ErrFull) || !errors.As(err, &re) {
 		t.Errorf("Publish: %v, want ErrFull", err)
 	}
 	renewed := called(t, ann, "anna")
@@ -320,7 +320,7 @@ func TestRevocationsOfUnknownPeers(t *testing.T) {
 	}
 	full := func() {
 		t.Helper()
-		if err := d.Publish(t.Context(), registrytest.Signed(t, newcomer, clock.Now())); !errors.Is(err, etcd.ErrFull) {
+		if err := d.Publish(t.Context(), registrytest.Signed(t, newcomer, clock.Now())); !errors.Is(err, registry.ErrFull) {
 			t.Fatalf("Publish: %v, want ErrFull", err)
 		}
 	}
@@ -363,7 +363,7 @@ func TestRevocationsOfUnknownPeers(t *testing.T) {
 	known = registrytest.Revocation(t, ann, clock.Now())
 	publish(t, other, known)
 	clock.Advance(365 * 24 * time.Hour)
-	if err := other.Publish(t.Context(), registrytest.Signed(t, bob, clock.Now())); !errors.Is(err, etcd.ErrFull) {
+	if err := other.Publish(t.Context(), registrytest.Signed(t, bob, clock.Now())); !errors.Is(err, registry.ErrFull) {
 		t.Errorf("Publish: %v, want ErrFull", err)
 	}
 	holds(t, other, known)

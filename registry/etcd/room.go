@@ -44,7 +44,7 @@ func (d *Directory) room(ctx context.Context) error {
 		case err != nil:
 			return err
 		case !done:
-			return fmt.Errorf("%w (it holds %d records)", ErrFull, held.Count)
+			return fmt.Errorf("%w (it holds %d records)", registry.ErrFull, held.Count)
 		}
 	}
 }

@@ -23,11 +23,8 @@ import (
 // at its first use, which takes some 3 s then.
 const DefaultMaxRecords = 16384
 
-// What a directory does not do. They come wrapped in a [*registry.RecordError].
-var (
-	ErrFull  = errors.New("the directory is full: try another, or raise MaxRecords")
-	ErrInUse = errors.New("another process, or another Directory of this one, keeps records there: give each a path of its own")
-)
+// ErrInUse is the answer of a directory whose path another has. It comes wrapped in a [*registry.RecordError].
+var ErrInUse = errors.New("another process, or another Directory of this one, keeps records there: give each a path of its own")
 
 // A Directory implements [registry.Namer] and [registry.Lister] with one file for each record, named by its peer's ID. Only
 // Path is required. It must not be copied, and its exported fields are read-only after the first method call. Close it to
@@ -39,7 +36,7 @@ var (
 // As in registry/memory a place is given up for a newcomer once its record, and any older one of the same peer, must have
 // expired: a record's Sequence is then [registry.MaxLife] ago. The oldest goes first. A revocation that took the place of
 // a record is never given up; one of a peer unknown here has an ordinary place. When no place can be given up, newcomers
-// get [ErrFull].
+// get [registry.ErrFull].
 type Directory struct {
 	// Path is the directory of the files. When it is missing it is made, for its owner only.
 	Path string
@@ -180,7 +177,7 @@ func (d *Directory) makeRoom(now time.Time) error {
 			}
 		}
 		if gone == nil || gone.sequence() > now.Add(-registry.MaxLife).UnixMilli() {
-			return fmt.Errorf("%w (it holds %d records)", ErrFull, len(d.entries))
+			return fmt.Errorf("%w (it holds %d records)", registry.ErrFull, len(d.entries))
 		}
 		if err := os.Remove(d.file(oldest, false)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err

@@ -207,22 +207,22 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 	d.clock.Advance(time.Hour)
 	first, second := d.named(t, k[0], "ann"), d.signed(t, k[1])
 	d.publish(t, second, nil)
-	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.reopen(t)
-	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(time.Minute)
 	d.publish(t, first, nil) // whoever is there may renew
 
 	// Expired is not enough: an older record of the same peer might still be valid.
 	d.clock.Advance(25 * time.Hour)
 	d.lacks(t, k[0], registry.ErrExpired)
-	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 
 	// Once that is over, the oldest goes.
 	renewed := registrytest.Signed(t, k[1], d.clock.Now())
 	d.publish(t, renewed, nil)
 	d.clock.Advance(registry.MaxLife - 25*time.Hour - time.Minute - time.Millisecond)
-	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(time.Millisecond)
 	third := d.signed(t, k[2])
 	d.publish(t, third, nil)
@@ -232,7 +232,7 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 	}
 	d.holds(t, renewed)
 	d.lists(t, renewed, third)
-	d.publish(t, d.signed(t, k[3]), file.ErrFull)
+	d.publish(t, d.signed(t, k[3]), registry.ErrFull)
 	d.reopen(t)
 	d.holds(t, third)
 	d.lists(t, renewed, third)
@@ -261,7 +261,7 @@ func TestRevocationsKeepTheirPlace(t *testing.T) {
 	d.publish(t, registrytest.Revocation(t, k[1], d.clock.Now()), nil)
 	revoked := registrytest.Revocation(t, k[0], d.clock.Now())
 	d.publish(t, revoked, nil)
-	d.publish(t, d.signed(t, k[2]), file.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(365 * 24 * time.Hour)
 	d.reopen(t)
 	d.publish(t, d.signed(t, k[2]), nil)
@@ -270,7 +270,7 @@ func TestRevocationsKeepTheirPlace(t *testing.T) {
 	d.publish(t, registrytest.Revocation(t, k[2], d.clock.Now()), nil)
 	d.clock.Advance(365 * 24 * time.Hour)
 	d.reopen(t)
-	d.publish(t, d.signed(t, k[3]), file.ErrFull) // nothing is left that can be given up
+	d.publish(t, d.signed(t, k[3]), registry.ErrFull) // nothing is left that can be given up
 	d.holds(t, revoked)
 }
 

@@ -1,6 +1,7 @@
 package httpregistry_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/registry"
 	httpregistry "github.com/splitmesh/splitmesh/registry/http"
+	"github.com/splitmesh/splitmesh/registry/memory"
 	"github.com/splitmesh/splitmesh/registry/registrytest"
 )
 
@@ -119,5 +121,24 @@ func TestNoServer(t *testing.T) {
 	_, err := c.Lookup(t.Context(), id)
 	if err == nil || strings.Count(err.Error(), strings.TrimPrefix(server.URL, "http://")) > 2 || !strings.Contains(err.Error(), id.String()) {
 		t.Errorf("Lookup: %v", err)
+	}
+}
+
+// Who has no place in a full directory is told so, and what to do; those who have one keep it.
+func TestFull(t *testing.T) {
+	clock := registrytest.NewClock()
+	c := serve(t, &memory.Directory{MaxRecords: 1, Now: clock.Now}, clock.Now)
+	ann, bob := registrytest.Key(t), registrytest.Key(t)
+	publish := func(k *identity.Key) error { return c.Publish(t.Context(), registrytest.Signed(t, k, clock.Now())) }
+	if err := publish(ann); err != nil {
+		t.Fatal(err)
+	}
+	err := publish(bob)
+	if !errors.Is(err, registry.ErrFull) || !strings.Contains(err.Error(), "publish to another") {
+		t.Errorf("Publish: %v, want ErrFull", err)
+	}
+	clock.Advance(time.Second)
+	if err := publish(ann); err != nil {
+		t.Error(err)
 	}
 }

@@ -193,7 +193,10 @@ func (h *handler) failed(r *http.Request, err error) *problem {
 	if errors.Is(err, registry.ErrNotFound) {
 		p.status = http.StatusNotFound // also when it was there once, and has expired
 	}
-	if p.kind == unavailable && r.Context().Err() == nil {
+	switch {
+	case p.kind == full:
+		h.o.Logger.Warn("registry/http: the directory is full", "path", r.URL.Path, "err", err)
+	case p.kind == unavailable && r.Context().Err() == nil:
 		h.o.Logger.Warn("registry/http: the directory failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	return p

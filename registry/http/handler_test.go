@@ -345,12 +345,16 @@ func TestDirectoryFails(t *testing.T) {
 		t.Errorf("the answer tells what only the operator is to know: %s", got.Body)
 	}
 
-	// That it can't tell whether there is a record is not that there is none.
+	// One that is full has not failed, and its operator is told too.
 	full := &memory.Directory{MaxRecords: 1, Now: clock.Now}
 	h = httpregistry.NewHandler(full, o)
 	wantAnswer(t, ask(h, "PUT", path, r.Marshal()), 201, "")
 	r = registrytest.Signed(t, registrytest.Key(t), clock.Now())
-	wantAnswer(t, ask(h, "PUT", "/v1/records/"+r.ID.String(), r.Marshal()), 503, "unavailable")
+	log.Reset()
+	wantAnswer(t, ask(h, "PUT", "/v1/records/"+r.ID.String(), r.Marshal()), 507, "full")
+	if !strings.Contains(log.String(), "the directory is full") {
+		t.Errorf("the log does not tell that it is full: %s", log.String())
+	}
 	// A clock that was set back: the record is there, and from the future.
 	clock.Advance(-time.Hour)
 	wantAnswer(t, ask(h, "GET", path, nil), 404, "future")

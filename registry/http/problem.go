@@ -35,6 +35,7 @@ var (
 	tooLarge     = &kind{"too-large", http.StatusRequestEntityTooLarge, registry.ErrTooLarge}
 	rollback     = &kind{"rollback", http.StatusConflict, registry.ErrRollback}
 	nameTaken    = &kind{"name-taken", http.StatusConflict, registry.ErrNameTaken}
+	full         = &kind{"full", http.StatusInsufficientStorage, registry.ErrFull}
 	revoked      = &kind{"revoked", http.StatusGone, registry.ErrRollback}
 
 	badRequest   = &kind{"bad-request", http.StatusBadRequest, errors.New("the request makes no sense here")}
@@ -51,7 +52,7 @@ var (
 // refusals are the kinds of what a directory may answer; expired and future come first, for they may also be why a record
 // is not found. Kinds are all.
 var (
-	refusals = []*kind{expired, future, notFound, badSignature, malformed, tooLarge, rollback, nameTaken, revoked, unsupported}
+	refusals = []*kind{expired, future, notFound, badSignature, malformed, tooLarge, rollback, nameTaken, full, revoked, unsupported}
 	kinds    = append(slices.Clip(refusals), badRequest, noRoute, method, mediaType, unauthorized, precondition, slowDown, unavailable)
 )
 

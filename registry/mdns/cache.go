@@ -46,7 +46,7 @@ func (c *cache) keep(now time.Time, r *registry.Record) error {
 		return err
 	}
 	if c.kept[r.ID] == nil && !c.makeRoom(now) {
-		return fmt.Errorf("%w (it holds %d records)", ErrFull, len(c.kept))
+		return fmt.Errorf("%w (it holds %d records)", registry.ErrFull, len(c.kept))
 	}
 	delete(c.overheard, r.ID)
 	c.kept[r.ID] = &entry{r, now}

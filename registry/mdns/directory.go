@@ -50,9 +50,6 @@ const relistEvery = 30 * time.Second
 
 var errBusy = errors.New("too much is looked for on this link: try again in a second")
 
-// ErrFull is Publish's answer when there is no place for one more peer. Those who have one keep it.
-var ErrFull = errors.New("the directory of this link is full: publish elsewhere")
-
 // A Directory implements [registry.Namer]. Its zero value is ready for use: until Start it speaks to nobody. It must not
 // be copied, and its exported fields are read-only after the first method call.
 type Directory struct {

@@ -126,7 +126,7 @@ func (m *machine) publish(now time.Time, r *registry.Record) error {
 	}
 	p := m.own[r.ID]
 	if p == nil && len(m.own) >= maxOwn {
-		return fmt.Errorf("%w (it answers for %d peers)", ErrFull, len(m.own))
+		return fmt.Errorf("%w (it answers for %d peers)", registry.ErrFull, len(m.own))
 	}
 	if err := m.cache.keep(now, r); err != nil {
 		return err

@@ -348,7 +348,7 @@ func TestCheckBudget(t *testing.T) {
 	for range maxOwn {
 		n.publish(a, registrytest.Key(t))
 	}
-	if err := a.publish(n.now, registrytest.Signed(t, registrytest.Key(t), n.now)); !errors.Is(err, ErrFull) {
+	if err := a.publish(n.now, registrytest.Signed(t, registrytest.Key(t), n.now)); !errors.Is(err, registry.ErrFull) {
 		t.Errorf("one more: %v", err)
 	}
 	before := a.checks.TokensAt(n.now)
@@ -505,7 +505,7 @@ func TestKeptIsBounded(t *testing.T) {
 		}
 	}
 	one := registrytest.Signed(t, registrytest.Key(t), now)
-	if err := c.keep(now, one); !errors.Is(err, ErrFull) || len(c.kept) != maxKept {
+	if err := c.keep(now, one); !errors.Is(err, registry.ErrFull) || len(c.kept) != maxKept {
 		t.Fatalf("one more: %v", err)
 	}
 	if err := c.overhear(now, one); err != nil {

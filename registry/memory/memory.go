@@ -28,9 +28,6 @@ import (
 // records, 1 KB each, and at worst 1 GB, when all are as large as a record may be and their addresses as involved.
 const DefaultMaxRecords = 65536
 
-// ErrFull is Publish's answer for a peer that has no place in the directory. Those who have one keep it.
-var ErrFull = errors.New("the directory is full: try another, or raise MaxRecords")
-
 // A Directory implements [registry.Namer], [registry.Lister] and [registry.Authority]. Its zero value is ready for use. It must not be
 // copied, and its exported fields are read-only after the first method call.
 //
@@ -39,7 +36,7 @@ var ErrFull = errors.New("the directory is full: try another, or raise MaxRecord
 //
 // A place is given up for a newcomer once its record, and any older one of the same peer, must have expired: a record's
 // Sequence is then [registry.MaxLife] ago. The oldest goes first. A revocation that took the place of a record is never
-// given up; one of a peer unknown here has an ordinary place. When no place can be given up, newcomers get [ErrFull].
+// given up; one of a peer unknown here has an ordinary place. When no place can be given up, newcomers get [registry.ErrFull].
 type Directory struct {
 	// MaxRecords bounds the records held, revocations included. 0 means DefaultMaxRecords.
 	MaxRecords int
@@ -98,7 +95,7 @@ func (d *Directory) Publish(ctx context.Context, r *registry.Record) error {
 		return d.replace(e, mine)
 	}
 	if !d.makeRoom(now) {
-		return fail(fmt.Errorf("%w (it holds %d records)", ErrFull, len(d.entries)))
+		return fail(fmt.Errorf("%w (it holds %d records)", registry.ErrFull, len(d.entries)))
 	}
 	if d.entries == nil {
 		d.entries = make(map[identity.ID]*entry)

@@ -90,7 +90,7 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 	d.publish(t, d.signed(t, k[0]), nil)
 	d.clock.Advance(time.Hour)
 	d.publish(t, d.signed(t, k[1]), nil)
-	d.publish(t, d.signed(t, k[2]), memory.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.is(t, k[0], registry.Active)
 	d.is(t, k[1], registry.Active)
 	d.is(t, k[2], registry.Unknown)
@@ -102,16 +102,16 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 	// Expired is not enough: an older record of the same peer might still be valid.
 	d.clock.Advance(25 * time.Hour)
 	d.is(t, k[0], registry.Expired)
-	d.publish(t, d.signed(t, k[2]), memory.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 
 	// Once that is over, the oldest goes.
 	d.clock.Advance(registry.MaxLife - 26*time.Hour - time.Millisecond)
-	d.publish(t, d.signed(t, k[2]), memory.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(time.Millisecond)
 	d.publish(t, d.signed(t, k[2]), nil)
 	d.is(t, k[0], registry.Expired)
 	d.is(t, k[1], registry.Unknown)
-	d.publish(t, d.signed(t, k[3]), memory.ErrFull)
+	d.publish(t, d.signed(t, k[3]), registry.ErrFull)
 }
 
 func TestRevocationsKeepTheirPlace(t *testing.T) {
@@ -122,14 +122,14 @@ func TestRevocationsKeepTheirPlace(t *testing.T) {
 	d.clock.Advance(time.Millisecond)
 	d.publish(t, registrytest.Revocation(t, k[1], d.clock.Now()), nil)
 	d.publish(t, registrytest.Revocation(t, k[0], d.clock.Now()), nil)
-	d.publish(t, d.signed(t, k[2]), memory.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(365 * 24 * time.Hour)
 	d.publish(t, d.signed(t, k[2]), nil)
 	d.is(t, k[0], registry.Revoked)
 	d.is(t, k[1], registry.Unknown)
 	d.publish(t, registrytest.Revocation(t, k[2], d.clock.Now()), nil)
 	d.clock.Advance(365 * 24 * time.Hour)
-	d.publish(t, d.signed(t, k[3]), memory.ErrFull) // nothing is left that can be given up
+	d.publish(t, d.signed(t, k[3]), registry.ErrFull) // nothing is left that can be given up
 	d.is(t, k[0], registry.Revoked)
 	d.is(t, k[2], registry.Revoked)
 }

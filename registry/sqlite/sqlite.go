@@ -48,8 +48,6 @@ const DefaultMaxRecords = 65536
 
 // What can be wrong beside what package registry names.
 var (
-	// ErrFull is Publish's answer for a peer that has no place in the directory. Those who have one keep it.
-	ErrFull = errors.New("the directory is full: try another, or raise MaxRecords")
 	// ErrDamaged says that what was found is not what was published. A peer whose row alone is damaged takes its place
 	// back with a record that is newer than the row says, or, where a revocation was kept, with another.
 	ErrDamaged = errors.New("the file was damaged or edited: restore it from a backup, or have the peer publish again")
@@ -76,7 +74,7 @@ type Options struct {
 //
 // A place is given up for a newcomer once its record, and any older one of the same peer, must have expired: a record's
 // Sequence is then [registry.MaxLife] ago. The oldest goes first. A revocation that took the place of a record is never
-// given up; one of a peer unknown here has an ordinary place. When no place can be given up, newcomers get [ErrFull].
+// given up; one of a peer unknown here has an ordinary place. When no place can be given up, newcomers get [registry.ErrFull].
 type Directory struct {
 	max int
 	now func() time.Time

@@ -50,7 +50,7 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 	d.publish(t, d.signed(t, k[0]), nil)
 	d.clock.Advance(time.Hour)
 	d.publish(t, d.signed(t, k[1]), nil)
-	d.publish(t, d.signed(t, k[2]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.is(t, k[0], registry.Active)
 	d.is(t, k[1], registry.Active)
 	d.is(t, k[2], registry.Unknown)
@@ -62,16 +62,16 @@ func TestFullKeepsWhoeverIsThere(t *testing.T) {
 	// Expired is not enough: an older record of the same peer might still be valid.
 	d.clock.Advance(25 * time.Hour)
 	d.is(t, k[0], registry.Expired)
-	d.publish(t, d.signed(t, k[2]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 
 	// Once that is over, the oldest goes.
 	d.clock.Advance(registry.MaxLife - 26*time.Hour - time.Millisecond)
-	d.publish(t, d.signed(t, k[2]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(time.Millisecond)
 	d.publish(t, d.signed(t, k[2]), nil)
 	d.is(t, k[0], registry.Expired)
 	d.is(t, k[1], registry.Unknown)
-	d.publish(t, d.signed(t, k[3]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[3]), registry.ErrFull)
 }
 
 func TestRevocationsKeepTheirPlace(t *testing.T) {
@@ -82,14 +82,14 @@ func TestRevocationsKeepTheirPlace(t *testing.T) {
 	d.clock.Advance(time.Millisecond)
 	d.publish(t, registrytest.Revocation(t, k[1], d.clock.Now()), nil)
 	d.publish(t, registrytest.Revocation(t, k[0], d.clock.Now()), nil)
-	d.publish(t, d.signed(t, k[2]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
 	d.clock.Advance(365 * 24 * time.Hour)
 	d.publish(t, d.signed(t, k[2]), nil)
 	d.is(t, k[0], registry.Revoked)
 	d.is(t, k[1], registry.Unknown)
 	d.publish(t, registrytest.Revocation(t, k[2], d.clock.Now()), nil)
 	d.clock.Advance(365 * 24 * time.Hour)
-	d.publish(t, d.signed(t, k[3]), sqlite.ErrFull) // nothing is left that can be given up
+	d.publish(t, d.signed(t, k[3]), registry.ErrFull) // nothing is left that can be given up
 	d.is(t, k[0], registry.Revoked)
 	d.is(t, k[2], registry.Revoked)
 }
@@ -103,9 +103,9 @@ func TestFewerPlaces(t *testing.T) {
 		clock.Advance(time.Second)
 	}
 	d.Directory = open(t, path, sqlite.Options{MaxRecords: 3, Now: clock.Now})
-	d.publish(t, d.signed(t, k[6]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[6]), registry.ErrFull)
 	clock.Advance(registry.MaxLife - 4*time.Second) // three have lost their places, and four would have to go
-	d.publish(t, d.signed(t, k[6]), sqlite.ErrFull)
+	d.publish(t, d.signed(t, k[6]), registry.ErrFull)
 	for _, key := range k[:6] {
 		d.is(t, key, registry.Expired)
 	}
@@ -197,7 +197,7 @@ func asMemory(t *testing.T, random *rand.Rand) {
 func kind(err error) (k string) {
 	for _, e := range []error{
 		registry.ErrNotFound, registry.ErrExpired, registry.ErrFuture, registry.ErrRollback, registry.ErrNameTaken,
-		memory.ErrFull, sqlite.ErrFull,
+		registry.ErrFull,
 	} {
 		if errors.Is(err, e) {
 			k += e.Error() + "; "

@@ -171,7 +171,7 @@ func (d *Directory) makeRoom(ctx context.Context, tx *sql.Tx, now time.Time) err
 	if gone, err := done.RowsAffected(); err != nil {
 		return err
 	} else if gone < int64(excess) {
-		return fmt.Errorf("%w (it holds %d records)", ErrFull, held)
+		return fmt.Errorf("%w (it holds %d records)", registry.ErrFull, held)
 	}
 	return nil
 }

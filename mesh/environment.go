@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,17 +14,21 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/splitmesh/splitmesh/identity/keystore"
+	"github.com/splitmesh/splitmesh/registry/bootstrap"
 	"github.com/splitmesh/splitmesh/transport"
 )
 
 // maxSecretFile is more than any passphrase or network key takes.
 const maxSecretFile = 4 << 10
 
+// sources resolves what SPLITMESH_BOOTSTRAP names. Only tests change it.
+var sources bootstrap.Resolver
+
 // nodeFromEnvironment makes the default node. Errors name the variable.
-func nodeFromEnvironment() (*Node, error) {
+func nodeFromEnvironment(ctx context.Context) (*Node, error) {
 	n := &Node{Logger: slog.Default()}
 	var err error
-	if n.Bootstrap, err = addrsFromEnvironment("SPLITMESH_BOOTSTRAP"); err != nil {
+	if n.Bootstrap, err = bootstrapFromEnvironment(ctx, "SPLITMESH_BOOTSTRAP", n.Logger); err != nil {
 		return nil, err
 	}
 	if n.ListenAddrs, err = addrsFromEnvironment("SPLITMESH_LISTEN"); err != nil {
@@ -55,12 +60,56 @@ func nodeFromEnvironment() (*Node, error) {
 	return n, nil
 }
 
-func addrsFromEnvironment(name string) ([]multiaddr.Multiaddr, error) {
-	var out []multiaddr.Multiaddr
-	for s := range strings.SplitSeq(os.Getenv(name), ",") {
-		if s = strings.TrimSpace(s); s == "" {
+// bootstrapFromEnvironment returns the addresses in the variable, and then those that the names in it stand for, which may
+// fail as long as there is any other.
+func bootstrapFromEnvironment(ctx context.Context, name string, log *slog.Logger) (out []multiaddr.Multiaddr, err error) {
+	var named []string
+	for _, s := range listFromEnvironment(name) {
+		var a multiaddr.Multiaddr
+		if strings.HasPrefix(s, "/") {
+			if a, err = transport.Parse(s); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			s = a.String() // which has the spelling of IDs that multiaddrs know
+		}
+		if len(a) > 0 && a[0].Code() != multiaddr.P_DNSADDR {
+			out = append(out, a)
 			continue
 		}
+		if err := bootstrap.Check(s); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		named = append(named, s)
+	}
+	if len(named) == 0 {
+		return out, nil
+	}
+	found, err := sources.Resolve(ctx, named...)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: %w", name, ctx.Err())
+	case len(out) == 0:
+		return nil, fmt.Errorf("%s: %w: check the spelling, the network and that the node is up, or add the address of another", name, err)
+	default:
+		log.Warn("some of "+name+" is not to be had; the rest is used", "err", err)
+	}
+	return append(out, found...), nil
+}
+
+// listFromEnvironment returns what commas separate in the variable.
+func listFromEnvironment(name string) (out []string) {
+	for s := range strings.SplitSeq(os.Getenv(name), ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func addrsFromEnvironment(name string) ([]multiaddr.Multiaddr, error) {
+	var out []multiaddr.Multiaddr
+	for _, s := range listFromEnvironment(name) {
 		a, err := transport.Parse(s)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

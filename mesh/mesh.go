@@ -26,16 +26,37 @@ package mesh
 import (
 	"context"
 	"net"
-	"sync"
 )
 
-// defaultNode is behind the package's functions. It is made at the first use.
-var defaultNode = sync.OnceValues(nodeFromEnvironment)
+// The default node is behind the package's functions. It is made at the first use, or at a later one if it cannot be made
+// then: a name in SPLITMESH_BOOTSTRAP may not resolve yet. Who has put something into its turn may make it.
+var (
+	defaultTurn = make(chan struct{}, 1)
+	defaultMade *Node
+)
+
+func defaultNode(ctx context.Context) (*Node, error) {
+	select {
+	case defaultTurn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-defaultTurn }()
+	if defaultMade != nil {
+		return defaultMade, nil
+	}
+	n, err := nodeFromEnvironment(ctx)
+	if err == nil {
+		defaultMade = n
+	}
+	return n, err
+}
 
 // Dial connects to "peer:service" on the default node, which is configured from
 // the environment:
 //
-//	SPLITMESH_BOOTSTRAP   multiaddrs of relays and peers, separated by commas
+//	SPLITMESH_BOOTSTRAP   where to begin, separated by commas: multiaddrs of relays and peers, which end in /p2p/ID;
+//	                      https://HOST, whose node publishes its record there; /dnsaddr/NAME, with or without /p2p/ID
 //	SPLITMESH_LISTEN      multiaddrs to listen on, separated by commas
 //	SPLITMESH_KEYSTORE    the node's key, as written by identity/keystore; none: a fresh key
 //	SPLITMESH_PASSPHRASE_FILE   a file that holds the keystore's passphrase
@@ -44,7 +65,7 @@ var defaultNode = sync.OnceValues(nodeFromEnvironment)
 // Files that hold secrets must be readable by their owner alone. The node's
 // warnings go to slog.Default. See [Close] for how to end in order.
 func Dial(ctx context.Context, addr string) (net.Conn, error) {
-	n, err := defaultNode()
+	n, err := defaultNode(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,16 +78,18 @@ func Dial(ctx context.Context, addr string) (net.Conn, error) {
 //
 //	defer mesh.Close()
 func Close() error {
-	n, err := defaultNode()
-	if err != nil {
-		return err
+	defaultTurn <- struct{}{}
+	if defaultMade == nil {
+		defaultMade = new(Node) // whoever comes later finds it closed
 	}
+	n := defaultMade
+	<-defaultTurn
 	return n.Close()
 }
 
 // Listen listens on a service of the default node; see [Dial].
 func Listen(service string) (net.Listener, error) {
-	n, err := defaultNode()
+	n, err := defaultNode(context.Background())
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,9 @@ func TestEnvironment(t *testing.T) {
 			"SPLITMESH_KEYSTORE": store, "SPLITMESH_PASSPHRASE_FILE": pass, "SPLITMESH_NETWORK_KEY_FILE": netkey,
 		}},
 		{"bad address", map[string]string{"SPLITMESH_BOOTSTRAP": "nonsense"}, "SPLITMESH_BOOTSTRAP"},
+		{"http", map[string]string{"SPLITMESH_BOOTSTRAP": peer + ",http://example.org"}, "SPLITMESH_BOOTSTRAP: bootstrap from \"http://example.org\": it is neither"},
+		{"a path behind the host", map[string]string{"SPLITMESH_BOOTSTRAP": "https://example.org/x"}, "want https://HOST"},
+		{"bad multiaddr", map[string]string{"SPLITMESH_BOOTSTRAP": "/ip4/1.2.3/tcp/1"}, "SPLITMESH_BOOTSTRAP"},
 		{"bad listen address", map[string]string{"SPLITMESH_LISTEN": "/ip4/1.2.3/tcp/1"}, "SPLITMESH_LISTEN"},
 		{"no passphrase", map[string]string{"SPLITMESH_KEYSTORE": store}, "SPLITMESH_PASSPHRASE_FILE is not set"},
 		{"wrong passphrase", map[string]string{"SPLITMESH_KEYSTORE": store, "SPLITMESH_PASSPHRASE_FILE": file("wrong", "x")}, "SPLITMESH_KEYSTORE"},
@@ -178,7 +181,7 @@ func TestEnvironment(t *testing.T) {
 			for name, v := range tt.env {
 				t.Setenv(name, v)
 			}
-			n, err := nodeFromEnvironment()
+			n, err := nodeFromEnvironment(t.Context())
 			if tt.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Fatalf("%v, want %q", err, tt.want)
@@ -214,7 +217,7 @@ func TestStartErrors(t *testing.T) {
 		} else {
 			t.Setenv("SPLITMESH_LISTEN", env)
 		}
-		n, err := nodeFromEnvironment()
+		n, err := nodeFromEnvironment(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ var layers = []struct {
 	{"./internal/session", []string{"./identity", "./frame", "./splitter", "./internal/buf", "./internal/handshake", "./internal/mux", "./internal/rekey", "./splitter/padding"},
 		"a session takes paths that somebody else has found and connected: it neither dials nor looks up"},
 	{"./mesh", []string{
-		"./identity", "./identity/keystore", "./frame", "./splitter", "./registry",
+		"./identity", "./identity/keystore", "./frame", "./splitter", "./registry", "./registry/bootstrap",
 		"./transport", "./transport/websocket", "./transport/internal/gate", "./transport/tcp",
 		"./internal/atomicfile", "./internal/buf", "./internal/handshake", "./internal/mux", "./internal/session", "./internal/rekey", "./splitter/padding", "./blob",
 	}, "the node composes the layers; directories and further adapters are values that its user hands to it"},

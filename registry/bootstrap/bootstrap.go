@@ -119,26 +119,57 @@ func (r *Resolver) Resolve(ctx context.Context, sources ...string) ([]multiaddr.
 	return all, nil
 }
 
-func (r *Resolver) resolve(ctx context.Context, source string) ([]multiaddr.Multiaddr, error) {
+// Check returns an [*Error], which wraps [ErrSource], for a source of no form that Resolve takes. It asks nobody.
+func Check(source string) error {
+	_, a, err := parse(source)
+	if err == nil && a != nil && !named(a) {
+		_, err = peerOf(a)
+	}
+	if err != nil {
+		return &Error{source[:min(len(source), 256)], err}
+	}
+	return nil
+}
+
+// parse returns the web server or the multiaddr that the source is.
+func parse(source string) (*url.URL, multiaddr.Multiaddr, error) {
 	if len(source) > maxSource {
-		return nil, fmt.Errorf("%w: %d bytes", ErrSource, len(source))
+		return nil, nil, fmt.Errorf("%w: %d bytes", ErrSource, len(source))
 	}
 	if strings.HasPrefix(source, "https://") {
-		return r.fetch(ctx, source)
+		u, err := url.Parse(source)
+		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
+			return nil, nil, fmt.Errorf("%w: want https://HOST, and nothing behind it", ErrSource)
+		}
+		return u, nil, nil
 	}
 	a, err := multiaddr.NewMultiaddr(source)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", ErrSource, err)
+		return nil, nil, fmt.Errorf("%w (%w)", ErrSource, err)
+	}
+	return nil, a, nil
+}
+
+func (r *Resolver) resolve(ctx context.Context, source string) ([]multiaddr.Multiaddr, error) {
+	u, a, err := parse(source)
+	switch {
+	case err != nil:
+		return nil, err
+	case u != nil:
+		return r.fetch(ctx, u)
 	}
 	return r.expand(ctx, a, new(asked), 0)
 }
+
+// named reports whether a is a name, and stands for other addresses.
+func named(a multiaddr.Multiaddr) bool { return len(a) > 0 && a[0].Code() == multiaddr.P_DNSADDR }
 
 // asked counts the names that were asked.
 type asked struct{ names int }
 
 // expand returns a, or what the name that it is stands for.
 func (r *Resolver) expand(ctx context.Context, a multiaddr.Multiaddr, n *asked, depth int) ([]multiaddr.Multiaddr, error) {
-	if len(a) == 0 || a[0].Code() != multiaddr.P_DNSADDR {
+	if !named(a) {
 		if _, err := peerOf(a); err != nil {
 			return nil, err
 		}
@@ -198,11 +229,7 @@ func peerOf(a multiaddr.Multiaddr) (identity.ID, error) {
 }
 
 // fetch gets a record from a web server, and makes addresses of it.
-func (r *Resolver) fetch(ctx context.Context, source string) ([]multiaddr.Multiaddr, error) {
-	u, err := url.Parse(source)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
-		return nil, fmt.Errorf("%w: want https://HOST, and nothing behind it", ErrSource)
-	}
+func (r *Resolver) fetch(ctx context.Context, u *url.URL) ([]multiaddr.Multiaddr, error) {
 	u.Path = WellKnown
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {

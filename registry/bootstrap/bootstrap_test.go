@@ -54,6 +54,12 @@ func TestMultiaddrs(t *testing.T) {
 		if !errors.Is(err, bootstrap.ErrSource) {
 			t.Errorf("%.50q: %v", s, err)
 		}
+		want(t, nil, bootstrap.Check(s), "it is neither")
+	}
+	for _, s := range []string{a, "https://example.org", "https://example.org:8443/", "/dnsaddr/example.org", "/dnsaddr/example.org/p2p/" + id} {
+		if err := bootstrap.Check(s); err != nil {
+			t.Error(err)
+		}
 	}
 	if got, err := bootstrap.Resolve(t.Context()); got != nil || err != nil {
 		t.Errorf("of nothing: %v, %v", got, err)

@@ -65,14 +65,16 @@ type Directory struct {
 type entry struct {
 	record *registry.Record // nil when its file is damaged
 	err    error            // how
+	// floor is how late the record may have been made that a damaged file held, in Unix milliseconds.
+	floor int64
 	// kept marks a revocation that is kept for good. Its file's name says so too, so that it stays when it is damaged.
 	kept bool
 }
 
-// sequence is what the entry is as old as; a damaged one is the oldest.
+// sequence is what the entry is as old as; a damaged one may be as old as that.
 func (e *entry) sequence() int64 {
 	if e.record == nil {
-		return 0
+		return e.floor
 	}
 	return e.record.Sequence
 }
@@ -130,14 +132,18 @@ func (d *Directory) publish(ctx context.Context, r *registry.Record) error {
 	switch {
 	case old.record == nil && old.kept && !r.Revoked, old.record != nil && old.record.Revoked && !r.Revoked:
 		return fmt.Errorf("%w: the key was revoked for good; make a new one", registry.ErrRollback)
+	case old.record == nil && !r.Revoked && r.Sequence <= old.floor:
+		return fmt.Errorf("%w, or was: what is kept of the peer is damaged, and may have been made as late as %s; publish one that is made after that", registry.ErrRollback, stamp(old.floor))
 	case old.record != nil && r.Equal(old.record):
 		return nil
 	case old.record != nil && !r.Newer(old.record):
-		return fmt.Errorf("%w, made at %s", registry.ErrRollback, time.UnixMilli(old.record.Sequence).UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w, made at %s", registry.ErrRollback, stamp(old.record.Sequence))
 	}
 	next.kept = old.kept || r.Revoked && (old.record == nil || !old.record.Revoked)
 	return d.put(r.ID, old, next)
 }
+
+func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 
 // put writes what takes the place of old, which is nil for a newcomer. d.writing is held.
 func (d *Directory) put(id identity.ID, old, next *entry) error {

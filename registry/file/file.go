@@ -32,5 +32,6 @@
 //   - [Directory] promises what registry/memory does, over restarts and crashes too: no peer can be rolled back while an
 //     older record could still be valid, a revocation of a peer that it knew is kept for good, and a live record is never
 //     pushed out by another peer's. What Publish has acknowledged is on the disk.
-//   - A record's file that was damaged is an error when its peer is looked up, and never a wrong answer.
+//   - A record's file that was damaged is an error when its peer is looked up, and never a wrong answer. It gives way to a
+//     record that was made after it was written, or to a revocation, and to nothing that could be older than what it held.
 package file

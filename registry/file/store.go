@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/internal/atomicfile"
@@ -54,7 +55,7 @@ func (d *Directory) load(ctx context.Context) (map[identity.ID]*entry, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	entries := make(map[identity.ID]*entry)
+	entries, now := make(map[identity.ID]*entry), d.now()
 	for _, f := range files { // in the order of their names: of one peer, the revocation last
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -71,16 +72,28 @@ func (d *Directory) load(ctx context.Context) (map[identity.ID]*entry, error) {
 			continue
 		}
 		r, err := readRecord(path, id, kept)
+		floor := int64(0)
 		if err != nil {
 			err = fmt.Errorf("the file %q is damaged: %w; restore it from a backup, or have its peer publish again", path, err)
-			log.Warn("a record is damaged", "peer", id.Short(), "err", err)
+			floor = latest(path, now)
+			log.Warn("a record is damaged", "peer", id.Short(), "made", "by "+stamp(floor), "err", err)
 		}
 		if kept && err == nil && entries[id] != nil {
 			_ = os.Remove(d.file(id, false)) // tried again the next time
 		}
-		entries[id] = &entry{record: r, err: err, kept: kept}
+		entries[id] = &entry{record: r, err: err, kept: kept, floor: floor}
 	}
 	return entries, nil
+}
+
+// latest returns how late the record in a file may have been made, going by when the file was written: no record is taken
+// that is from more than MaxSkew after that. A time that is still to come says nothing.
+func latest(path string, now time.Time) int64 {
+	written := now
+	if info, err := os.Lstat(path); err == nil && info.ModTime().Before(now) {
+		written = info.ModTime()
+	}
+	return written.Add(registry.MaxSkew).UnixMilli()
 }
 
 // readRecord reads the record of id, which must be a revocation when it is kept for good.

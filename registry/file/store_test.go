@@ -59,8 +59,12 @@ func TestDamagedFiles(t *testing.T) {
 			if n := strings.Count(d.log.String(), "level=WARN"); n != 2 {
 				t.Errorf("the log is %s", d.log)
 			}
-			// A new record mends it, but not where a revocation was.
-			d.clock.Advance(time.Second)
+			// A record that is newer in any case mends it, but not where a revocation was.
+			before := d.signed(t, k[0])
+			d.clock.Advance(registry.MaxSkew)
+			d.publish(t, before, registry.ErrRollback)
+			d.publish(t, d.signed(t, k[0]), registry.ErrRollback)
+			d.clock.Advance(time.Millisecond)
 			mended := d.signed(t, k[0])
 			d.publish(t, mended, nil)
 			d.publish(t, d.signed(t, k[1]), registry.ErrRollback)
@@ -77,7 +81,28 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// A damaged file is the first to go, and whoever is revoked in place of one is so for good.
+// What a damaged file held is as old as when the file was written, at most.
+func TestDamagedFileIsAsOldAsItIs(t *testing.T) {
+	d, k := newSmall(t, 0), registrytest.Key(t)
+	older := d.signed(t, k)
+	d.clock.Advance(time.Hour)
+	d.publish(t, d.signed(t, k), nil)
+	path := filepath.Join(d.Path, k.ID().String()+".record")
+	write(t, path, []byte("damage"))
+	written := d.clock.Now()
+	if err := os.Chtimes(path, written, written); err != nil {
+		t.Fatal(err)
+	}
+	d.clock.Advance(time.Hour)
+	d.reopen(t)
+	d.publish(t, older, registry.ErrRollback)
+	d.publish(t, registrytest.Signed(t, k, written.Add(registry.MaxSkew)), registry.ErrRollback)
+	after := registrytest.Signed(t, k, written.Add(registry.MaxSkew+time.Millisecond))
+	d.publish(t, after, nil)
+	d.holds(t, after)
+}
+
+// A damaged file has the place that it had, and whoever is revoked in place of one is so for good.
 func TestDamagedFilesHaveAPlace(t *testing.T) {
 	d, k := newSmall(t, 2), keys(t, 3)
 	d.publish(t, d.signed(t, k[0]), nil)
@@ -88,6 +113,9 @@ func TestDamagedFilesHaveAPlace(t *testing.T) {
 	d.reopen(t)
 	revocation := registrytest.Revocation(t, k[1], d.clock.Now())
 	d.publish(t, revocation, nil)
+	d.clock.Advance(registry.MaxLife + registry.MaxSkew - time.Millisecond)
+	d.publish(t, d.signed(t, k[2]), registry.ErrFull)
+	d.clock.Advance(time.Millisecond)
 	d.publish(t, d.signed(t, k[2]), nil)
 	d.lacks(t, k[0], registry.ErrNotFound)
 	d.clock.Advance(365 * 24 * time.Hour)

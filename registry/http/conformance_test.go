@@ -22,7 +22,7 @@ var unlimited = httpregistry.Rate{Every: time.Nanosecond, Burst: 1 << 30}
 // serve returns a client of a server of the directory.
 func serve(t *testing.T, dir registry.Directory, now func() time.Time) *httpregistry.Client {
 	t.Helper()
-	return connect(t, httpregistry.NewHandler(dir, httpregistry.Options{PerAddress: unlimited, PerRecord: unlimited, Now: now}), now)
+	return connect(t, httpregistry.NewHandler(dir, httpregistry.Options{PerAddress: unlimited, PerRecord: unlimited, PerNewcomer: unlimited, Now: now}), now)
 }
 
 // connect returns a client of a server with the handler.

@@ -33,6 +33,10 @@ type Options struct {
 	PerAddress Rate
 	// PerRecord limits how often the record of one peer is replaced. The zero value means 10, and one every 10 seconds.
 	PerRecord Rate
+	// PerNewcomer limits how often one address brings a peer that has no record. The zero value means 256, and one every
+	// 10 seconds: in registry.MaxLife, after which their places may be given up, some 17,500 of the 65,536 that
+	// registry/memory has.
+	PerNewcomer Rate
 	// ClientAddr returns the address from which a request came, when RemoteAddr is that of a proxy. What a header says
 	// of it is worth what the proxy is that wrote it: take what yours wrote and no more. nil means RemoteAddr, and no
 	// header is looked at. Those that have no valid address share one bucket.
@@ -51,6 +55,7 @@ func (o Options) withDefaults() Options {
 	o.PerAddress = cmp.Or(o.PerAddress, Rate{100 * time.Millisecond, 100})
 	o.PerRecord = cmp.Or(o.PerRecord, Rate{10 * time.Second, 10})
 	o.MaxAge = cmp.Or(o.MaxAge, 30*time.Second)
+	o.PerNewcomer = cmp.Or(o.PerNewcomer, Rate{10 * time.Second, 256})
 	if o.ClientAddr == nil {
 		o.ClientAddr = remoteAddr
 	}
@@ -77,6 +82,8 @@ type handler struct {
 	writers []digest
 	clients *buckets[netip.Prefix]
 	records *buckets[identity.ID]
+	// newcomers are those of the addresses that bring them.
+	newcomers *buckets[netip.Prefix]
 }
 
 // NewHandler returns a handler that serves the directory below /v1: names when it is a [registry.Namer], and lists when
@@ -87,6 +94,7 @@ func NewHandler(dir registry.Directory, o Options) http.Handler {
 	h := &handler{
 		dir: dir, o: o, mux: http.NewServeMux(),
 		clients: newBuckets[netip.Prefix](o.PerAddress), records: newBuckets[identity.ID](o.PerRecord),
+		newcomers: newBuckets[netip.Prefix](o.PerNewcomer),
 	}
 	if o.WriteToken != "" {
 		h.writers = []digest{sha256.Sum256([]byte(o.WriteToken))}

@@ -115,6 +115,40 @@ func TestRatePerRecord(t *testing.T) {
 	wantAnswer(t, w.put(version(ann, 4)), 200, "")
 }
 
+// Who makes up peers brings so many to the directory, revoked or not; those who are there, and others, come as before.
+func TestRatePerNewcomer(t *testing.T) {
+	w := newWorld(httpregistry.Options{PerNewcomer: httpregistry.Rate{Every: time.Hour, Burst: 2}})
+	at := func(ms int) time.Time { return w.clock.Now().Add(time.Duration(ms) * time.Millisecond) }
+	ann, bob := registrytest.Key(t), registrytest.Key(t)
+	wantAnswer(t, w.put(registrytest.Signed(t, ann, at(0)), "From-Test", "192.0.2.1:1"), 201, "")
+	for range 3 { // what is refused costs nothing
+		wantAnswer(t, w.put(registrytest.Signed(t, bob, at(0)), "From-Test", "192.0.2.1:1", "If-Match", "*"), 412, "precondition")
+		wantAnswer(t, w.put(registrytest.Signed(t, registrytest.Key(t), at(-int(25*time.Hour/time.Millisecond))), "From-Test", "192.0.2.1:1"), 422, "expired")
+	}
+	wantAnswer(t, w.put(registrytest.Revocation(t, bob, at(0)), "From-Test", "192.0.2.1:2"), 201, "")
+	for _, k := range []*identity.Key{registrytest.Key(t), registrytest.Key(t)} {
+		if wait := retry(t, w.put(registrytest.Signed(t, k, at(0)), "From-Test", "192.0.2.1:3")); wait != time.Hour {
+			t.Errorf("it asks for %v", wait)
+		}
+		retry(t, w.put(registrytest.Revocation(t, k, at(0)), "From-Test", "192.0.2.1:3"))
+	}
+	wantAnswer(t, w.put(registrytest.Signed(t, ann, at(1)), "From-Test", "192.0.2.1:1"), 200, "")
+	wantAnswer(t, w.put(registrytest.Signed(t, registrytest.Key(t), at(0)), "From-Test", "192.0.2.2:1"), 201, "")
+	w.clock.Advance(time.Hour)
+	wantAnswer(t, w.put(registrytest.Signed(t, registrytest.Key(t), at(0)), "From-Test", "192.0.2.1:1"), 201, "")
+}
+
+// Nor does one for whom the directory has no place.
+func TestFullCostsNoNewcomer(t *testing.T) {
+	w := newWorld(httpregistry.Options{PerNewcomer: httpregistry.Rate{Every: time.Hour, Burst: 2}})
+	w.dir.MaxRecords = 1
+	wantAnswer(t, w.put(registrytest.Signed(t, registrytest.Key(t), w.clock.Now())), 201, "")
+	k := registrytest.Key(t)
+	for range 3 {
+		wantAnswer(t, w.put(registrytest.Signed(t, k, w.clock.Now())), 507, "full")
+	}
+}
+
 // A thief of the key who publishes all the time does not keep its owner from revoking it.
 func TestRevocationIsNotLimited(t *testing.T) {
 	w := newWorld(httpregistry.Options{PerRecord: httpregistry.Rate{Every: time.Minute, Burst: 1}})

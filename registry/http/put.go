@@ -38,6 +38,18 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request) *problem {
 	if !matches(r.Header.Values("If-Match"), tag, true) || !matches(r.Header.Values("If-None-Match"), tag, false) {
 		return &problem{kind: precondition}
 	}
+	newcomer, from := current == nil, network(h.o.ClientAddr(r))
+	if newcomer {
+		if wait := h.newcomers.take(from, h.o.Now()); wait > 0 {
+			return h.slowDown(w, wait, "new peers from your address")
+		}
+	}
+	stays := false
+	defer func() {
+		if newcomer && !stays {
+			h.newcomers.giveBack(from)
+		}
+	}()
 	// Only the peer can make a newer record, and only one that is taken empties its bucket: whoever sends again an old
 	// one, or one that is refused, takes nothing. A first revocation waits for nobody, for who stole the key may have
 	// emptied the bucket.
@@ -57,8 +69,9 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request) *problem {
 		}
 		return p
 	}
+	stays = true
 	w.Header().Set("ETag", etag(record.Marshal()))
-	if current == nil {
+	if newcomer {
 		w.WriteHeader(http.StatusCreated)
 	}
 	return nil

@@ -25,7 +25,8 @@ type fabric struct {
 
 	mu    sync.Mutex
 	nodes map[identity.ID]*fnode
-	split bool // those of another side are not reached
+	split bool     // those of another side are not reached
+	load  *machine // nil: nothing takes time
 }
 
 func newFabric(now func() time.Time) *fabric {
@@ -90,7 +91,7 @@ func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	n.dialed[id]++
 	n.mu.Unlock()
 	n.f.mu.Lock()
-	to, split := n.f.nodes[id], n.f.split
+	to, split, load := n.f.nodes[id], n.f.split, n.f.load
 	n.f.mu.Unlock()
 	if to == nil || split && to.side != n.side {
 		return nil, errDown
@@ -104,6 +105,11 @@ func (n *fnode) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	if accept == nil || down {
 		return nil, errDown
+	}
+	if load != nil {
+		if err := load.work(ctx); err != nil {
+			return nil, err
+		}
 	}
 	here, there := net.Pipe()
 	select {

@@ -20,7 +20,7 @@ func (d *DHT) maintain() {
 			next = wait
 			wait = min(2*wait, tick)
 		}
-		t := time.NewTimer(next)
+		t := time.NewTimer(spread(next))
 		select {
 		case <-t.C:
 		case <-d.ctx.Done():

@@ -41,7 +41,7 @@ func halfOpen(t *testing.T, times int) {
 	server, far := halves()
 	ended := make(chan error, 1)
 	go func() { ended <- forward.Pipe(context.Background(), near, far) }()
-	time.Sleep(24 * time.Hour) // while both ways are open nothing is bounded
+	time.Sleep(24 * time.Hour) // virtual: while both ways are open nothing is bounded
 	if err := client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func halfOpen(t *testing.T, times int) {
 		t.Fatal(err)
 	}
 	for range times {
-		time.Sleep(14 * time.Minute)
+		time.Sleep(14 * time.Minute) // virtual
 		if _, err := server.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}

@@ -40,8 +40,8 @@ func TestEveryFrameIsACell(t *testing.T) {
 			p.join(t, 1+relay, p.taps.tap(ca, 1+relay, p.next+1), cb)
 		}
 		here, there := p.open(t, unlinkable, splitter.Interactive)
-		for size := range 40 { // small ones, each alone
-			if _, err := here.Write(make([]byte, 1+size*37)); err != nil {
+		for size := range 160 { // small ones, each alone: padding comes by chance
+			if _, err := here.Write(make([]byte, 1+size%40*37)); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(30 * time.Millisecond) // virtual

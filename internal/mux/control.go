@@ -42,7 +42,7 @@ func (m *Mux) queueLocked(s *Stream, flags uint16, window int) {
 func (m *Mux) OwesEnd() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.ContainsFunc(m.ctl.dirty, func(s *Stream) bool { return s.dueFlags&(flagFIN|flagRST) == flagFIN })
+	return slices.ContainsFunc(m.ctl.dirty, func(s *Stream) bool { return s.dueFlags&flagFIN != 0 })
 }
 
 func (m *Mux) queue(s *Stream, flags uint16, window int) {

@@ -83,9 +83,14 @@ func (s *Stream) Headroom() int { return s.m.cfg.Output.Headroom() + HeaderSize 
 
 // WriteBuf implements [buf.Writer]. What fits into one frame, and into the peer's
 // window, is not copied.
-func (s *Stream) WriteBuf(b *buf.Buf, more bool) error {
+func (s *Stream) WriteBuf(b *buf.Buf, more bool) (err error) {
+	defer func() {
+		if err != nil { // it may have been promised to the one before
+			s.m.cfg.Output.Wake()
+		}
+	}()
 	p := b.B[s.Headroom():]
-	err := s.beginWrite(len(p) == 0)
+	err = s.beginWrite(len(p) == 0)
 	if err != nil || len(p) == 0 {
 		b.Release()
 		return err
@@ -103,7 +108,6 @@ func (s *Stream) WriteBuf(b *buf.Buf, more bool) error {
 		b.Release()
 	}
 	s.endWrite(n)
-	s.unpromise(n, err)
 	return err
 }
 
@@ -117,7 +121,7 @@ func (s *Stream) send(p []byte) (int, error) { return s.sendBuf(nil, p, false) }
 // sendBuf is send of what lies in b, if not nil, which is gone when all that it holds
 // behind the headroom was sent. With more, others follow p.
 func (s *Stream) sendBuf(b *buf.Buf, p []byte, more bool) (int, error) {
-	n, inline, goesOn, err := s.reserve(len(p))
+	n, inline, goesOn, err := s.reserve(len(p), more)
 	if err != nil {
 		s.m.leave(s)
 		return 0, err
@@ -129,7 +133,7 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte, more bool) (int, error) {
 		copy(b.B[room+HeaderSize:], p)
 	}
 	copy(b.B[room:], s.head[:])
-	taken, err := s.m.cfg.Output.TryWrite(b, inline, goesOn || more && n == len(p) || s.company)
+	taken, err := s.m.cfg.Output.TryWrite(b, inline, goesOn || s.company)
 	s.m.tried(s, taken, taken || err != nil)
 	if taken {
 		return n, nil
@@ -145,8 +149,8 @@ func (s *Stream) sendBuf(b *buf.Buf, p []byte, more bool) (int, error) {
 
 // reserve waits for window and for a turn at the output, takes window for a
 // frame of at most want bytes and writes its header. goesOn says that there are
-// bytes and window for another.
-func (s *Stream) reserve(want int) (n int, inline, goesOn bool, err error) {
+// bytes, of these or more, and window for another.
+func (s *Stream) reserve(want int, more bool) (n int, inline, goesOn bool, err error) {
 	frame := want
 	if frame > MaxFrame {
 		frame = ChunkSize
@@ -162,7 +166,7 @@ func (s *Stream) reserve(want int) (n int, inline, goesOn bool, err error) {
 				n = int(min(int64(frame), s.sendWindow))
 				s.sendWindow -= int64(n)
 				header{kind: typeData, flags: flags, stream: s.id, length: uint32(n)}.put(&s.head)
-				return n, s.w.deadline.IsZero(), n < want && s.sendWindow > 0, nil
+				return n, s.w.deadline.IsZero(), (n < want || more) && s.sendWindow > 0, nil
 			}
 		}
 		s.w.wait()

@@ -134,3 +134,72 @@ func TestWritesAreAtomic(t *testing.T) {
 		t.Errorf("Write after Close: %v", err)
 	}
 }
+
+// A promising Output notes which frames were to wait for others, and how often it was woken since.
+type promising struct {
+	more  []bool
+	wakes int
+}
+
+func (*promising) Headroom() int { return 0 }
+
+func (o *promising) TryWrite(b *buf.Buf, _, more bool) (bool, error) {
+	b.Release()
+	o.more, o.wakes = append(o.more, more), 0
+	return true, nil
+}
+
+func (o *promising) Wake() { o.wakes++ }
+
+// A frame waits for another only while there is window for that, and goes alone when that ends in an error.
+func TestPromises(t *testing.T) {
+	room := func(s *Stream) *buf.Buf { return buf.Get(s.Headroom() + ChunkSize) }
+	var o promising
+	s, _ := New(Config{Output: &o}).Open()
+	for range InitialWindow / ChunkSize {
+		if err := s.WriteBuf(room(s), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(o.more); n != InitialWindow/ChunkSize || !o.more[n-2] || o.more[n-1] {
+		t.Errorf("promised: %v", o.more)
+	}
+	for name, end := range map[string]func(*Stream){
+		"deadline": func(s *Stream) { _ = s.SetWriteDeadline(time.Unix(1, 0)) },
+		"reset":    func(s *Stream) { s.fail(ErrReset) },
+	} {
+		s, _ := New(Config{Output: &o}).Open()
+		if err := s.WriteBuf(room(s), true); err != nil {
+			t.Fatal(err)
+		}
+		end(s)
+		if err := s.WriteBuf(room(s), false); err == nil || o.wakes == 0 {
+			t.Errorf("%s: %v, and what was promised company waits", name, err)
+		}
+	}
+}
+
+// The end of a stream's data is owed, also when a reset is to follow it.
+func TestOwesEnd(t *testing.T) {
+	for _, unwanted := range []bool{false, true} {
+		m := New(Config{Output: &promising{}})
+		s, _ := m.Open()
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if m.OwesEnd() {
+			t.Error("an end is owed before there is one")
+		}
+		s.Close()
+		if unwanted {
+			_, _ = s.admit(1)
+		}
+		if !m.OwesEnd() {
+			t.Errorf("unwanted data %v: the end that waits is not owed", unwanted)
+		}
+		m.AppendControl(nil, 1000)
+		if m.OwesEnd() {
+			t.Error("an end that went is owed")
+		}
+	}
+}

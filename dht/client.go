@@ -40,7 +40,12 @@ func (d *DHT) call(ctx context.Context, id identity.ID, r *registry.Record, q *q
 	defer release()
 	asking, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	leave, err := d.calling.enter(asking, id)
+	if err != nil {
+		return nil, err // which says nothing about the node either
+	}
 	a, met, err := ask(asking, dial, id, q)
+	leave(err == nil)
 	if err == nil || ctx.Err() == nil {
 		d.note(id, r, met, a, err)
 	}

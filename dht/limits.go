@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ const (
 	// are closed, and of dropRate times as many its sender is blocked.
 	DefaultRate = 50
 	dropRate    = 10
+	// maxPause is how long who asks too much waits at the most.
+	maxPause = time.Second
 	// maxPeers bounds the peers whose queries are counted.
 	maxPeers = 4096
 )
@@ -136,6 +139,27 @@ type calling struct {
 type called struct {
 	record *registry.Record
 	n      int
+	places chan struct{} // one for each query under way
+}
+
+// enter waits for a place among the queries to id, which is being asked, until leave is called. One that was not answered
+// keeps its place for a while: the node may still count it, or think that we flood it.
+func (c *calling) enter(ctx context.Context, id identity.ID) (leave func(answered bool), err error) {
+	c.mu.Lock()
+	places := c.nodes[id].places
+	c.mu.Unlock()
+	select {
+	case places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return func(answered bool) {
+		if answered {
+			<-places
+		} else {
+			time.AfterFunc(maxPause, func() { <-places })
+		}
+	}, nil
 }
 
 // add notes that id is being asked, until release is called.
@@ -147,7 +171,7 @@ func (c *calling) add(id identity.ID, r *registry.Record) (release func()) {
 	}
 	n := c.nodes[id]
 	if n == nil {
-		n = new(called)
+		n = &called{places: make(chan struct{}, maxServedOf)}
 		c.nodes[id] = n
 	}
 	n.n++

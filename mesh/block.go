@@ -27,7 +27,7 @@ type block struct {
 }
 
 // Block ends all sessions with a peer at once, whatever is under way on them, and has none
-// with it for so long: for a peer that floods this node. What may be let in at all is for
+// with it for so long, or longer if it is blocked longer already: for a peer that floods this node. What may be let in at all is for
 // Authority and RelayConfig.Allow to say.
 func (n *Node) Block(peer identity.ID, d time.Duration) {
 	n.init()
@@ -42,7 +42,9 @@ func (n *Node) Block(peer identity.ID, d time.Duration) {
 		b = new(block)
 		n.blocks[peer] = b
 	}
-	b.until = now.Add(d)
+	if until := now.Add(d); until.After(b.until) {
+		b.until = until
+	}
 	var first identity.ID
 	for id, b := range n.blocks {
 		if now.After(b.until) {

@@ -78,3 +78,17 @@ func TestBlocksAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestBlockIsNotShortened: who is blocked for long and for a while is blocked for long.
+func TestBlockIsNotShortened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, &mesh.Node{})
+		for _, d := range []time.Duration{time.Hour, time.Minute} {
+			n.Block(key(t, 2).ID(), d)
+		}
+		time.Sleep(2 * time.Minute) // virtual
+		if _, err := n.Dial(t.Context(), key(t, 2).ID().String()+":x"); !errors.Is(err, mesh.ErrBlocked) {
+			t.Error(err)
+		}
+	})
+}

@@ -24,7 +24,8 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	for {
 		owners = owners[:0]
 		pieces = pieces[:0]
-		for size := 0; size == 0 || size < gathered && c.stream.Stats().Buffered > 0; {
+		size := 0
+		for size == 0 || size < gathered && c.stream.Stats().Buffered > 0 {
 			p, owner, err := c.stream.ReadBuf()
 			if err != nil && size > 0 {
 				break // it comes again
@@ -41,6 +42,9 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 		rest := pieces // WriteTo consumes it
 		k, err := rest.WriteTo(w)
 		n += k
+		if err == nil && k < int64(size) {
+			err = io.ErrShortWrite
+		}
 		clear(pieces)
 		for _, b := range owners {
 			b.Release()

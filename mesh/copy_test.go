@@ -134,6 +134,10 @@ func TestCopyErrors(t *testing.T) {
 	if n, err := there.WriteTo(failing{broken}); n != 2 || !errors.Is(err, broken) {
 		t.Errorf("writer's error: %d, %v", n, err)
 	}
+	io.WriteString(here, "and more")
+	if n, err := there.WriteTo(failing{nil}); n != 2 || !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("a writer that takes a part: %d, %v", n, err)
+	}
 	here.Close()
 	in.SetReadDeadline(time.Time{})
 	io.WriteString(app, "x")

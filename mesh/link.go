@@ -76,6 +76,7 @@ type link struct {
 	minPaths int                   // by our policies or, if that is stricter, the peer's
 	paths    int                   // wanted at once, when none is direct
 	upgraded bool                  // there were a direct path and relayed ones at once
+	waiting  int                   // dials that wait for more paths
 	stuck    bool                  // paths are lacking, and none can be tried now
 	changed  chan struct{}         // closed and replaced when any of these changes
 	trouble  error                 // what went wrong last, for those who give up waiting

@@ -57,10 +57,14 @@ func (l *link) resume(s *session.Session) time.Duration {
 	return max(l.comeback.left(), time.Millisecond)
 }
 
-// abandoned reports whether s has lost its paths for a while, and nobody has a use for it.
-func (l *link) abandoned(s *session.Session) bool {
-	since, _ := s.Pathless()
-	return !since.IsZero() && time.Since(since) >= idleGrace && s.Unused()
+// abandon ends s if it has lost its paths for a while, and nobody has a use for it.
+func (l *link) abandon(s *session.Session) {
+	l.mu.Lock()
+	wanted := l.waiting > 0
+	l.mu.Unlock()
+	if !wanted {
+		s.Abandon(idleGrace)
+	}
 }
 
 // graceOf is how long a session may be without paths.

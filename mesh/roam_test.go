@@ -317,6 +317,64 @@ func TestDialWaitsForTheNetwork(t *testing.T) {
 	})
 }
 
+// TestDialWaitsForPaths: so does one for which one path would be too few.
+func TestDialWaitsForPaths(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client, at, from, dir := roamers(t, 0)
+		l := listen(t, server, "echo", 0)
+		go echo(l)
+		if err := ask(t.Context(), &mesh.Dialer{Node: client}, l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // virtual: the conn has ended at both ends
+		at.lose()
+		from.lose()
+		synctest.Wait()
+		time.AfterFunc(10*time.Second, func() { // virtual
+			from.back(t, "client elsewhere")
+			publish(t, dir, key(t, 1), at.back(t, "server elsewhere"))
+		})
+		begun := time.Now()
+		_, err := (&mesh.Dialer{Node: client, Split: splitter.Policy{MinPaths: 2}}).Dial(t.Context(), l.Addr().String())
+		few, ok := errors.AsType[*splitter.TooFewPathsError](err)
+		if !ok || few.Have != 1 || time.Since(begun) < 10*time.Second {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		l.Close()
+	})
+}
+
+// TestRevokedWhileAway: nobody comes back to a peer whose key was revoked meanwhile.
+func TestRevokedWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client, at, _, dir := roamers(t, 0)
+		known, _, _, _ := transport.SplitPeer(server.Addrs()[0])
+		here, _ := connect(t, &mesh.Dialer{Node: client}, listen(t, server, "x", 0))
+		at.lose()
+		synctest.Wait()
+		r := &registry.Record{Sequence: time.Now().UnixMilli() + 1, Expires: time.Now().Add(time.Hour).UnixMilli(), Revoked: true}
+		if err := r.Sign(key(t, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := dir.Publish(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // virtual: it has been looked up
+		at.mu.Lock()
+		at.name = "server"
+		at.mu.Unlock()
+		back, err := at.host().Listen(t.Context(), known, at.admit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer back.Close()
+		time.Sleep(20 * time.Second) // virtual
+		if p := here.Paths(); len(p) > 0 {
+			t.Errorf("paths to who was revoked: %v", p)
+		}
+	})
+}
+
 // TestPeerRestarts: a peer that starts anew while its session waits for a path ends
 // it at once: it says that it knows no such session.
 func TestPeerRestarts(t *testing.T) {

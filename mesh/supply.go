@@ -33,6 +33,13 @@ func (l *link) restLocked(r *route) {
 func (l *link) enough(ctx context.Context, p *splitter.Policy) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
+	wait := func(n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.waiting += n
+	}
+	wait(1)
+	defer wait(-1)
 	for {
 		l.mu.Lock()
 		have, want := l.carriersLocked(p.Purpose.Private()), p.MinPaths
@@ -79,9 +86,7 @@ func (l *link) maintain(s *session.Session) {
 			s.Close()
 			return
 		}
-		if l.abandoned(s) {
-			s.SetGrace(0)
-		}
+		l.abandon(s)
 	}
 }
 
@@ -196,7 +201,9 @@ func (l *link) routes() ([]route, error) {
 	routes, err := l.n.routes(ctx, l.key, l.hints)
 	if err == nil {
 		l.known = routes
-	} else if l.known != nil && !errors.Is(err, ErrRevoked) {
+	} else if errors.Is(err, ErrRevoked) {
+		l.known = nil // nor is it to be joined until the next lookup
+	} else if l.known != nil {
 		return l.known, nil
 	}
 	return routes, err

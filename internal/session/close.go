@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/splitmesh/splitmesh/identity"
@@ -183,6 +184,23 @@ func (s *Session) SetGrace(d time.Duration) {
 	if !s.pathlessSince.IsZero() && s.err == nil {
 		s.arm(s.pathlessSince.Add(max(d, 0)))
 	}
+}
+
+// Abandon ends the session if it has been without paths for so long, no stream is open,
+// and the peer has all of those that were.
+func (s *Session) Abandon(after time.Duration) {
+	s.lock()
+	defer s.unlock(false)
+	if waited := s.now.Sub(s.pathlessSince); s.err == nil && !s.pathlessSince.IsZero() && waited >= after && s.unused() {
+		s.fail(&PathsLostError{Peer: s.cfg.Peer, Grace: after, Last: s.lastCause})
+	}
+}
+
+// unused reports whether nobody has a use for the session. s.mu is held.
+func (s *Session) unused() bool {
+	return !slices.ContainsFunc(s.lanes, func(l *lane) bool {
+		return l.mux != nil && (l.held > 0 || l.mux.OwesEnd() || l.mux.NumStreams() > 0)
+	})
 }
 
 // Pathless returns since when the session has no path, and the bytes that it keeps

@@ -243,15 +243,6 @@ func (s *Session) Open(policy splitter.Policy, class splitter.Class) (*Stream, e
 	return &Stream{Stream: st, lane: l}, nil
 }
 
-// Unused reports whether no stream is open, and the peer has all of those that were.
-func (s *Session) Unused() bool {
-	s.mu.Lock()
-	lanes := s.lanes
-	held := slices.ContainsFunc(lanes, func(l *lane) bool { return l.mux != nil && l.held > 0 })
-	s.mu.Unlock()
-	return !held && !slices.ContainsFunc(lanes, func(l *lane) bool { return l.mux != nil && l.mux.OwesEnd() }) && s.NumStreams() == 0
-}
-
 // NumStreams is the number of streams open, in both directions.
 func (s *Session) NumStreams() (n int) {
 	for _, l := range *s.allLanes.Load() {

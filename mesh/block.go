@@ -27,8 +27,9 @@ type block struct {
 }
 
 // Block ends all sessions with a peer at once, whatever is under way on them, and has none
-// with it for so long, or longer if it is blocked longer already: for a peer that floods this node. What may be let in at all is for
-// Authority and RelayConfig.Allow to say.
+// with it for so long, or for as long as it is blocked already if that is longer: for a peer
+// that floods this node. What may be let in at all is for Authority and RelayConfig.Allow to
+// say.
 func (n *Node) Block(peer identity.ID, d time.Duration) {
 	n.init()
 	now := time.Now()

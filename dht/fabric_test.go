@@ -195,8 +195,9 @@ func (n *fnode) record(t testing.TB) *registry.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := n.f.now()
 	r := &registry.Record{
-		Sequence: n.f.now().UnixMilli(), Expires: n.f.now().Add(registry.MaxLife).UnixMilli(),
+		Sequence: now.UnixMilli(), Expires: now.Add(registry.MaxLife).UnixMilli(),
 		Addrs: []multiaddr.Multiaddr{a}, Capabilities: []string{registry.CapDHTServer},
 	}
 	if err := r.Sign(n.key); err != nil {

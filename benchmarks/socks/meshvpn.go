@@ -16,10 +16,8 @@ import (
 	"github.com/splitmesh/splitmesh/identity"
 )
 
-const program = "github.com/splitmesh/splitmesh/examples/meshvpn"
-
 // startMeshVPN runs a meshvpn that publishes a sink, and one that is the proxy to it.
-func startMeshVPN(ctx context.Context) (_ *tunnel, err error) {
+func startMeshVPN(exe string) (_ *tunnel, err error) {
 	dir, err := os.MkdirTemp("", "vpn")
 	if err != nil {
 		return nil, err
@@ -37,10 +35,6 @@ func startMeshVPN(ctx context.Context) (_ *tunnel, err error) {
 			t.close()
 		}
 	}()
-	exe := filepath.Join(dir, "meshvpn")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", exe, program).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build: %w\n%s", err, out)
-	}
 	if t.sink, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (p *wgPeer) knows(q *wgPeer) error {
 }
 
 // startNetstack runs two devices of wireguard-go, each with a TCP of gvisor's.
-func startNetstack(context.Context) (*tunnel, error) {
+func startNetstack() (*tunnel, error) {
 	a, err := newPeer(netip.AddrFrom4([4]byte{10, 0, 0, 1}))
 	if err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/splitmesh/splitmesh/benchmarks/internal/isolate"
 )
 
 // nets are the networks of the halves, of which each node has a /24; they are for benchmarks (RFC 2544).
@@ -90,7 +92,7 @@ func newSide(ctx context.Context, log io.Writer) (*side, error) {
 	}
 	s := &side{ctx: ctx, cmd: exec.CommandContext(ctx, self, sideCommand)}
 	s.cmd.Stderr = log
-	isolate(s.cmd)
+	isolate.Isolate(s.cmd)
 	in, err := s.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -135,7 +137,7 @@ func (s *side) end() {
 
 // missing says why there can be no namespaces here; nil when there can.
 func missing() error {
-	if !canIsolate {
+	if !isolate.Can {
 		return errors.New("it needs Linux")
 	}
 	if os.Geteuid() != 0 {

@@ -43,7 +43,7 @@ func playRatios(t *trial) error {
 		return err
 	}
 	rounds := fmt.Sprint(t.rounds)
-	return errors.Join(t.pass(vpn, "-rounds", rounds, "-meshvpn", t.meshvpn), t.pass(socks, "-rounds", rounds))
+	return errors.Join(t.pass(vpn, "-rounds", rounds, "-meshvpn", t.meshvpn), t.pass(socks, "-rounds", rounds, "-meshvpn", t.meshvpn))
 }
 
 var passed = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+)`)

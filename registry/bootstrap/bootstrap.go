@@ -30,6 +30,7 @@ import (
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // WellKnown is the path at which a web server has the signed record of its node (RFC 8615).
@@ -143,7 +144,7 @@ func parse(source string) (*url.URL, multiaddr.Multiaddr, error) {
 		}
 		return u, nil, nil
 	}
-	a, err := multiaddr.NewMultiaddr(source)
+	a, err := transport.Parse(source) // which takes an ID in either spelling
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (%w)", ErrSource, err)
 	}
@@ -193,7 +194,7 @@ func (r *Resolver) expand(ctx context.Context, a multiaddr.Multiaddr, n *asked, 
 		if !ok {
 			continue
 		}
-		b, err := multiaddr.NewMultiaddr(value)
+		b, err := transport.Parse(value)
 		if err != nil || !endsIn(b, rest) {
 			continue // others may do
 		}

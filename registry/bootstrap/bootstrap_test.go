@@ -44,9 +44,11 @@ func want(t *testing.T, got []multiaddr.Multiaddr, err error, addrs ...string) {
 }
 
 func TestMultiaddrs(t *testing.T) {
-	id := registrytest.Key(t).ID().PeerID()
+	key := registrytest.Key(t).ID()
+	id := key.PeerID()
 	a := "/ip4/192.0.2.1/tcp/443/wss/p2p/" + id
-	got, err := bootstrap.Resolve(t.Context(), a, a, "/ip4/192.0.2.1/tcp/443", "nonsense")
+	spelled := "/ip4/192.0.2.1/tcp/443/wss/p2p/" + key.String() // the same
+	got, err := bootstrap.Resolve(t.Context(), a, a, spelled, "/ip4/192.0.2.1/tcp/443", "nonsense")
 	want(t, got, err, a)
 	for _, s := range []string{"", "nonsense", "/ip4/192.0.2.1/tcp/443", "/p2p/" + id, "http://example.org", "https://", "https://user@example.org", "https://example.org/path", "https://example.org?q", strings.Repeat("x", 10000)} {
 		got, err := bootstrap.Resolve(t.Context(), s)
@@ -56,7 +58,7 @@ func TestMultiaddrs(t *testing.T) {
 		}
 		want(t, nil, bootstrap.Check(s), "it is neither")
 	}
-	for _, s := range []string{a, "https://example.org", "https://example.org:8443/", "/dnsaddr/example.org", "/dnsaddr/example.org/p2p/" + id} {
+	for _, s := range []string{a, spelled, "https://example.org", "https://example.org:8443/", "/dnsaddr/example.org", "/dnsaddr/example.org/p2p/" + id} {
 		if err := bootstrap.Check(s); err != nil {
 			t.Error(err)
 		}

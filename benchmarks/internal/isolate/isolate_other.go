@@ -1,6 +1,5 @@
 //go:build !linux
 
-// Package isolate has processes run in network namespaces of their own, on Linux.
 package isolate
 
 import "os/exec"

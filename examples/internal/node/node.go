@@ -74,16 +74,11 @@ func (s *Settings) Validate() (out []config.Problem) {
 		if !strings.HasPrefix(b, "/") {
 			if err := config.CheckURL(b, "https"); err != nil {
 				bad("bootstrap", "%v, nor a multiaddr", err)
+				continue
 			}
-			continue
 		}
-		if strings.HasPrefix(b, "/") && !strings.HasPrefix(b, "/dnsaddr/") {
-			a, err := transport.Parse(b)
-			if err != nil {
-				bad("bootstrap", "%v", err)
-			} else if _, _, ok, err := transport.SplitPeer(a); err != nil || !ok {
-				bad("bootstrap", "%.120q does not end in /p2p/ID: nobody would know who answers there", b)
-			}
+		if err := bootstrap.Check(b); err != nil {
+			bad("bootstrap", "%v", err)
 		}
 	}
 	for _, r := range s.Registries {

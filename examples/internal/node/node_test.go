@@ -180,7 +180,10 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v", path, p)
 		}
 	}
-	ok := node.Settings{Bootstrap: []string{"https://example.org", "/dnsaddr/example.org"}, Registries: []string{"https://example.org"}, Name: "ann"}
+	if p := (&node.Settings{Bootstrap: []string{"https://ann:secret@example.org"}}).Validate(); len(p) != 1 || strings.Contains(p[0].Text, "secret") {
+		t.Error(p)
+	}
+	ok := node.Settings{Bootstrap: []string{"https://example.org", "/dnsaddr/example.org", "/ip4/192.0.2.1/tcp/1/p2p/eyxhc7xzvcklmsfgd2sl2hovqweew5xk74xus2eppqwk2jz2ltoybzyb"}, Registries: []string{"https://example.org"}, Name: "ann"}
 	if p := ok.Validate(); len(p) != 0 {
 		t.Error(p)
 	}

@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/proxy"
 )
 
 // TestPassword: who does not know it reaches nobody, and the peer does not see it.
@@ -123,4 +125,64 @@ func TestUpgrade(t *testing.T) {
 	if s, err := r.ReadString('\n'); err != nil || s != "there and back\n" {
 		t.Error(s, err)
 	}
+}
+
+// slowConn is a conn whose Close takes until release is closed.
+type slowConn struct {
+	net.Conn
+	closing func()
+	release chan struct{}
+}
+
+func (c *slowConn) Close() error {
+	c.closing()
+	<-c.release
+	return c.Conn.Close()
+}
+
+// TestUpgradedIsWaitedFor: the proxy has not ended before the conns have that it gave away for an upgrade.
+func TestUpgradedIsWaitedFor(t *testing.T) {
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing := make(chan struct{})
+	release := make(chan struct{})
+	near, far := net.Pipe()
+	back := &slowConn{near, sync.OnceFunc(func() { close(closing) }), release}
+	go func() { // ends with far
+		if _, err := http.ReadRequest(bufio.NewReader(far)); err == nil {
+			_, _ = io.WriteString(far, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { // ends with ctx
+		d := &proxy.Dialer{Mesh: func(context.Context, string) (net.Conn, error) { return back, nil }}
+		ended <- proxy.HTTP(ctx, l, d, "", quiet)
+	}()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	fmt.Fprint(c, "GET http://ann.mesh:3/ HTTP/1.1\r\nHost: ann.mesh:3\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 101 {
+		t.Fatal(res, err)
+	}
+	cancel()
+	<-closing
+	select {
+	case err := <-ended:
+		t.Errorf("it has ended with a conn still open: %v", err)
+		ended <- nil
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(release)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	far.Close()
 }

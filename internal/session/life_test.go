@@ -466,6 +466,62 @@ func TestSetGrace(t *testing.T) {
 	})
 }
 
+// TestAbandon: a session ends when it has been without paths for so long and nobody has a use for it, and for nothing less.
+func TestAbandon(t *testing.T) {
+	const after = 3 * time.Second
+	acked := func() { time.Sleep(time.Second) } // virtual
+	closed := func(here, there *Stream) { here.Close(); there.Close(); acked() }
+	for name, tt := range map[string]struct {
+		before, later func(here, there *Stream) // the paths are cut
+		wait          time.Duration
+		ends          bool
+	}{
+		"unused":            {closed, nil, after, true},
+		"not so long":       {closed, nil, after - 1, false},
+		"a stream":          {nil, nil, after, false},
+		"half of one":       {func(here, _ *Stream) { here.CloseWrite(); acked() }, nil, after, false},
+		"bytes to go":       {func(here, _ *Stream) { here.Write(noise(1, 100)); go here.Close() }, nil, after, false},
+		"an end on its way": {func(here, there *Stream) { there.Close(); acked(); here.Close() }, nil, after, false},
+		"an end to go":      {func(_, there *Stream) { there.Close(); acked() }, func(here, _ *Stream) { here.Close() }, after, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, withGrace)
+				id, _ := p.emulate(t, 1)
+				here, there := p.stream(t)
+				if tt.before != nil {
+					tt.before(here, there)
+				}
+				p.cut(id)
+				synctest.Wait()
+				if tt.later != nil {
+					tt.later(here, there)
+				}
+				time.Sleep(tt.wait) // virtual
+				p.a.Abandon(after)
+				synctest.Wait()
+				if _, lost := errors.AsType[*PathsLostError](p.a.Err()); lost != tt.ends || !lost && p.a.Err() != nil {
+					t.Error(p.a.Err())
+				}
+				p.a.Close()
+				p.b.Close()
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, withGrace)
+		id, _ := p.emulate(t, 1)
+		p.cut(id)
+		p.emulate(t, 2)
+		time.Sleep(2 * after) // virtual
+		if p.a.Abandon(after); p.a.Err() != nil {
+			t.Error("with a path:", p.a.Err())
+		}
+		p.a.Close()
+		p.b.Close()
+	})
+}
+
 // TestLateTwiceGoesByTheThird: a segment that a late path has, and another which is
 // late too or dies, goes over a third at once, and does not wait for the first to die.
 func TestLateTwiceGoesByTheThird(t *testing.T) {

@@ -113,7 +113,7 @@ func TestFiftyNodes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fifty nodes and some 3,000 handshakes")
 	}
-	const n, killed = nodesAtOnce, nodesAtOnce * 2 / 5
+	const n, killed = dht.NodesAtOnce, dht.NodesAtOnce * 2 / 5
 	nodes := []*realNode{newNode(t, 0, nil)}
 	var closing sync.WaitGroup
 	defer closing.Wait()

@@ -1,5 +1,8 @@
 //go:build !race
 
-package dht_test
+package dht
 
-const nodesAtOnce = 50
+const (
+	underRace   = false
+	NodesAtOnce = 50
+)

@@ -1,6 +1,8 @@
 //go:build race
 
-package dht_test
+package dht
 
-// nodesAtOnce: under the race detector fifty nodes keep two cores so busy that they time out.
-const nodesAtOnce = 16
+const underRace = true
+
+// NodesAtOnce: under the race detector fifty nodes keep two cores so busy that they time out.
+const NodesAtOnce = 16

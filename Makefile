@@ -1,4 +1,4 @@
-# Every target here is what CI runs (.ci/run), and the other way round.
+# CI runs targets of this file, some of them, and the quickstart (.ci/run).
 # make on its own lists them.
 
 # The modules of the workspace, as patterns for the go command: ./... alone

@@ -1,7 +1,7 @@
 // Package splitmesh is the root of a library for private networks without a
 // centre: ordinary [net.Conn] and [net.Listener] values whose other end is a
-// key, not an IP address, carried over several relays of which none sees the
-// whole. It holds no code. It is the map of the packages that do.
+// key, not an IP address, carried directly or over several relays of which none
+// needs to carry the whole. It holds no code. It is the map of the packages that do.
 //
 // To use the library, read package mesh: its Dial and Listen are all that most
 // programs need. To understand it, read the package comments in this order,
@@ -17,10 +17,13 @@
 //     seams, and below them the directories.
 //   - blob: files in parts that prove themselves, whatever carried them.
 //   - mesh: the node, which composes all of these. Dial, Listen, relaying.
+//   - dht: a directory that the nodes keep for one another.
+//   - metrics, a module of its own: a node, shown to Prometheus.
 //
 // Between them, internal to the module: handshake proves who is at the other
 // end of a path and agrees on its keys, which rekey replaces; session makes one
-// conversation out of any number of paths; mux makes streams out of a lane of it; buf pools the
+// conversation out of any number of paths; mux makes streams out of a lane of it; kad is
+// what the DHT decides without a network; atomicfile writes files whole; buf pools the
 // buffers that they share; deps holds no code, but the tests that keep all of
 // these apart.
 //

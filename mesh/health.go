@@ -14,7 +14,7 @@ const maxHealth = 1024
 
 // A PeerHealth says how a peer fares that the node was told of by Bootstrap, or has had
 // to do with. While there is a session its peer is pinged when it is silent, so Up is
-// right to within seconds.
+// right to within half a minute.
 type PeerHealth struct {
 	ID identity.ID
 	// Up says that there is a session with a path that works, RTT the shortest

@@ -13,7 +13,7 @@
 // who does not know it, and nobody twice for one opening; the dialler names
 // itself last, when the responder has proven itself. Both need the same network
 // key, if there is one. A dialler that joins a path to a session shows a token
-// that was issued inside the session, and proves the secret that goes with it.
+// that both ends derive from the session's join secret, and proves that secret.
 //
 // It works on bytes, not on connections:
 //

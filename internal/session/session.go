@@ -19,8 +19,8 @@
 //     seals, reads or writes while it holds s.mu.
 //   - A packet number is taken and its frame sealed under one hold of path.wmu, in
 //     the same order, so that a number never repeats under a key.
-//   - A segment belongs to its lane until acknowledged and is in flight on at most
-//     one path.
+//   - A segment belongs to its lane until acknowledged, and is in flight on one path;
+//     on another too only when its path is late with it.
 package session
 
 import (

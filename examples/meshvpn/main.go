@@ -17,7 +17,7 @@ func newProgram() *program.Program {
 	return &program.Program{
 		Name: "meshvpn", Short: "Reach your machines from everywhere, by their keys",
 		Long: "With up a machine has an address that follows from its key, and reaches others at theirs; that takes root. Without it\n" +
-			"serve publishes a port, and proxy and forward reach it. Relays on the way see neither who speaks nor what is said.\n" +
+			"serve publishes a port, and proxy and forward reach it. Relays on the way see who speaks, and not what is said.\n" +
 			"What others may reach is what you allow. Two machines get to know each other by invite and join.",
 		Settings: s, Log: &s.Log,
 		Unit: &program.Unit{Run: "up", Reload: true, Capabilities: "CAP_NET_ADMIN CAP_NET_BIND_SERVICE", Devices: []string{"/dev/net/tun"}},

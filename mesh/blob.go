@@ -20,8 +20,8 @@ const (
 )
 
 // SendBlob sends size bytes of src to "peer:service", where [ReceiveBlob] takes them,
-// as one blob whose parts each prove themselves; see package blob. It dials once
-// the content has been hashed. When the conn breaks it dials again, until ctx ends,
+// as one blob whose parts each prove themselves; see package blob. A name is asked for
+// once: all goes to the peer that had it then. It dials once the content has been hashed. When the conn breaks it dials again, until ctx ends,
 // and sends only what the peer lacks. Info.Carried counts all that was sent.
 //
 // A program that was killed and starts again goes on at once when its node has the
@@ -32,7 +32,8 @@ const (
 // The error of the first dial is returned, as are those with which the peer refuses;
 // they wrap what [Dialer.Dial] and [blob.Source.Send] say.
 func (d *Dialer) SendBlob(ctx context.Context, addr string, src io.ReaderAt, size int64, o blob.Options) (blob.Info, error) {
-	if _, err := ParseAddr(addr); err != nil {
+	to, err := d.resolve(ctx, addr)
+	if err != nil {
 		return blob.Info{}, err
 	}
 	s, err := blob.NewSource(ctx, src, size, o)
@@ -41,7 +42,7 @@ func (d *Dialer) SendBlob(ctx context.Context, addr string, src io.ReaderAt, siz
 	}
 	var carried int64
 	for wait, try := blobRetry, 0; ; try++ {
-		info, dialled, err := d.sendOnce(ctx, addr, s, o)
+		info, dialled, err := d.sendOnce(ctx, to.String(), s, o)
 		carried += info.Carried
 		info.Carried = carried
 		again := dialled && (blob.Broken(err) || errors.Is(err, blob.ErrBusy)) || !dialled && try > 0 && passing(err)

@@ -81,6 +81,7 @@ func blobNodes(t *testing.T) (*mesh.Dialer, net.Listener) {
 	}
 	from := start(t, &mesh.Node{
 		Identity: key(t, 1), Transports: []transport.Transport{network.Host("from")}, Bootstrap: to.Addrs(),
+		Names: petnames{"box": to.ID()},
 	})
 	return &mesh.Dialer{Node: from}, l
 }
@@ -124,7 +125,7 @@ func TestSendBlobResumes(t *testing.T) {
 			got = append(got, info.Carried)
 		}
 	})
-	info, err := d.SendBlob(within(t), l.Addr().String(), bytes.NewReader(data), int64(len(data)), blob.Options{ChunkSize: blob.MinChunk})
+	info, err := d.SendBlob(within(t), "box.mesh:files", bytes.NewReader(data), int64(len(data)), blob.Options{ChunkSize: blob.MinChunk})
 	if err != nil {
 		l.Close()
 	}

@@ -96,6 +96,23 @@ func TestRelayAtWork(t *testing.T) {
 	}
 }
 
+// TestRate: what a circuit carries comes no sooner than the rate allows.
+func TestRate(t *testing.T) {
+	const size, burst, rate = 192 << 10, 128 << 10, 128 << 10
+	_, boot := relays(t, 1, overWS, mesh.RelayConfig{BytesPerSecond: rate})
+	l := listen(t, start(t, &mesh.Node{Bootstrap: boot}), "x", 1)
+	client := start(t, &mesh.Node{Bootstrap: boot})
+	here, there := connect(t, &mesh.Dialer{Node: client, RelayedOnly: true, Split: splitter.Policy{MinPaths: 1}}, l)
+	begin := time.Now()
+	go here.Write(make([]byte, size))
+	if _, err := io.ReadFull(there, make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	if took, least := time.Since(begin), time.Second*(size-burst)/rate; took < least {
+		t.Errorf("%d bytes took %v, and at %d a second, of which %d come at once, they take %v at least", size, took, rate, burst, least)
+	}
+}
+
 // TestNewRate: a new rate counts for a peer that had one, while its circuit lives.
 func TestNewRate(t *testing.T) {
 	between, boot := relays(t, 1, overWS, mesh.RelayConfig{BytesPerSecond: 1000}) // of which 64 KiB come at once

@@ -8,15 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/transport"
 )
 
@@ -34,6 +38,9 @@ func joinCommand(a *program.App, s *settings) *cobra.Command {
 			"meshvpn runs with this state directory, that one joins, and knows the inviter at once.",
 		Example: "  meshvpn join <invitation.txt\n  meshvpn join --as ann",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if p.As != "" && !registry.ValidName(p.As) {
+				return &program.Error{Status: program.Usage, Err: fmt.Errorf("--as: %.40q is no petname: 1 to %d characters a-z, 0-9 and hyphen", p.As, registry.MaxName)}
+			}
 			if isTerminal(a.In) {
 				fmt.Fprintln(a.Err, "Paste the invitation, and press Enter:") // who can't see it can paste, too
 			}
@@ -142,8 +149,15 @@ func (p *joinPart) run(ctx context.Context, h *host, ready func(notice)) error {
 	if err != nil {
 		return err
 	}
+	if i.Peer == h.node.ID() {
+		return errors.New("this invitation is this node's own: give it to the one who is to join")
+	}
 	if !sameKey(h.node.NetworkKey, i.NetworkKey) {
 		return errors.Join(errOtherNetwork, errors.New("or end the meshvpn that runs here, and join again, if it is to change to that network"))
+	}
+	// What would fail then is to fail before the invitation is used.
+	if err := invite.MayRemember(h.node.Hosts.Path, i.Peer, p.As, i.Addrs); err != nil {
+		return fmt.Errorf("%w\nThe invitation was not used", err)
 	}
 	if err := h.book.learn(i); err != nil {
 		return err
@@ -152,7 +166,7 @@ func (p *joinPart) run(ctx context.Context, h *host, ready func(notice)) error {
 	defer cancel()
 	conn, err := p.dialer(h).Dial(dialling, i.Peer.String()+":"+invite.Service)
 	if err != nil {
-		return fmt.Errorf("the inviter is not reached: %w\nThe invitation was not used: try again when a meshvpn runs there", err)
+		return fmt.Errorf("the inviter is not reached: %w\nThe invitation was not used: %s", err, whatNext(h, i))
 	}
 	defer conn.Close()
 	mine, err := invite.Introduce(dialling, conn, i.Secret)
@@ -174,6 +188,22 @@ func (p *joinPart) run(ctx context.Context, h *host, ready func(notice)) error {
 	h.book.changed()
 	ready(notice{Text: fmt.Sprintf("The inviter is %s here, and this node is %s there.", name, mine)})
 	return nil
+}
+
+// whatNext says what to do when the inviter was not reached: whether anybody was tells where the fault is.
+func whatNext(h *host, i *invite.Invitation) string {
+	const later = "try again when a meshvpn runs there"
+	relays := slices.ContainsFunc(i.Addrs, func(a multiaddr.Multiaddr) bool {
+		_, of, ok, err := transport.SplitPeer(a)
+		return err == nil && ok && of != i.Peer
+	})
+	switch {
+	case slices.ContainsFunc(h.node.Peers(), func(p mesh.PeerHealth) bool { return p.Up }):
+		return later
+	case relays:
+		return "nobody whom it names is reached from here, not even a relay. See whether this machine has a network, and whether a firewall stands between; then try again"
+	}
+	return "see whether this machine has a network; if it has, " + later
 }
 
 var errOtherNetwork = errors.New("this node is in another private network than the invitation, or in none: give the invitation a state directory of its own with --state")

@@ -23,6 +23,7 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
 	"github.com/splitmesh/splitmesh/identity"
+	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/transport"
 )
 
@@ -233,6 +234,59 @@ func TestInvitationKeepsContacts(t *testing.T) {
 	}
 	if text := fmt.Sprint(i.Addrs); strings.Contains(text, ids[0].PeerID()) || !strings.Contains(text, ids[1].PeerID()) || len(i.Addrs) != 2 {
 		t.Error(text)
+	}
+}
+
+// TestJoinUsesNothing: a join that can't succeed fails before the invitation is used, and says what stands in the way.
+func TestJoinUsesNothing(t *testing.T) {
+	server, client := dir(t), dir(t)
+	inviting := run(t, "invite", "--for", "bob", "--node.name", "ann", "--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--state", server)
+	text := inviting.line(t)
+	k, err := identity.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, hosts := range map[string]string{"taken": k.ID().String() + " ann\n", "broken": "x\n"} {
+		if err := os.WriteFile(filepath.Join(client, name), []byte(hosts), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		want string
+		args []string
+	}{
+		{"this node's own", []string{"--state", server}},
+		{`--as: "X Y" is no petname`, []string{"--as", "X Y", "--state", client}},
+		{k.ID().String() + " is called here", []string{"--as", "ann", "--node.hosts", filepath.Join(client, "taken"), "--state", client}},
+		{"broken", []string{"--node.hosts", filepath.Join(client, "broken"), "--state", client}},
+	} {
+		if out, status := once(t, text, append([]string{"join"}, tt.args...)...); status == 0 || !strings.Contains(out, tt.want) {
+			t.Errorf("%v: %d, %s", tt.args, status, out)
+		}
+	}
+	if out, status := once(t, text, "join", "--state", dir(t)); status != 0 || !strings.Contains(out, "ann here, and this node is bob there") {
+		t.Error(status, out)
+	}
+	if err := inviting.cmd.Wait(); err != nil {
+		t.Error(err, &inviting.errs)
+	}
+	inviting.ended = true
+
+	// Who isn't reached: the inviter, or a relay as well.
+	relay := &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/ws")}, Relay: new(mesh.RelayConfig)}
+	if err := relay.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer relay.Close()
+	inviting = run(t, "invite", "--for", "carol", "--node.bootstrap", relay.Addrs()[0].String(), "--state", server)
+	text = inviting.line(t)
+	inviting.end(t)
+	if out, _ := once(t, text, "join", "--state", client); !strings.Contains(out, "not used: try again when a meshvpn runs there") {
+		t.Error(out)
+	}
+	relay.Close()
+	if out, _ := once(t, text, "join", "--state", client); !strings.Contains(out, "not even a relay. See whether this machine has a network") {
+		t.Error(out)
 	}
 }
 

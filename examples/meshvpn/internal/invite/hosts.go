@@ -36,13 +36,28 @@ var hostsMu sync.Mutex // held while a hosts file is changed by this process
 func Remember(path string, id identity.ID, name string, addrs []multiaddr.Multiaddr) error {
 	hostsMu.Lock()
 	defer hostsMu.Unlock()
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	text, err := remembering(path, id, name, addrs)
+	if err != nil || text == nil {
 		return err
+	}
+	return program.WriteFile(path, text)
+}
+
+// MayRemember returns the error that Remember would, but for one of writing.
+func MayRemember(path string, id identity.ID, name string, addrs []multiaddr.Multiaddr) error {
+	_, err := remembering(path, id, name, addrs)
+	return err
+}
+
+// remembering is what the file is to hold, or nil when it does already.
+func remembering(path string, id identity.ID, name string, addrs []multiaddr.Multiaddr) (text []byte, err error) {
+	text, err = os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	peers, err := file.ParseHosts(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
 		text = append(text, '\n')
@@ -52,7 +67,7 @@ func Remember(path string, id identity.ID, name string, addrs []multiaddr.Multia
 	for _, p := range peers {
 		if name != "" && slices.Contains(p.Names, name) {
 			if p.ID != id {
-				return &TakenError{name, p.ID}
+				return nil, &TakenError{name, p.ID}
 			}
 			named = true
 		}
@@ -63,7 +78,7 @@ func Remember(path string, id identity.ID, name string, addrs []multiaddr.Multia
 	for _, a := range addrs {
 		_, of, ok, err := transport.SplitPeer(a)
 		if err != nil || !ok {
-			return fmt.Errorf("%v does not end in /p2p/ID", a)
+			return nil, fmt.Errorf("%v does not end in /p2p/ID", a)
 		}
 		i := slices.IndexFunc(peers, func(p file.Peer) bool { return p.ID == of })
 		if i < 0 || !slices.ContainsFunc(peers[i].Addrs, a.Equal) {
@@ -71,12 +86,12 @@ func Remember(path string, id identity.ID, name string, addrs []multiaddr.Multia
 		}
 	}
 	if len(text) == before {
-		return nil
+		return nil, nil
 	}
 	if _, err := file.ParseHosts(text); err != nil { // never one that would not be used
-		return fmt.Errorf("%s, with what was to be added: %w", path, err)
+		return nil, fmt.Errorf("%s, with what was to be added: %w", path, err)
 	}
-	return program.WriteFile(path, text)
+	return text, nil
 }
 
 // RememberAs is Remember with the name, or the first of name-2, name-3 and so on that is free. It returns that name.

@@ -82,7 +82,7 @@ func commands(a *program.App, s *settings) []*cobra.Command {
 			Use: "invite [cancel]", Short: "Make an invitation: one string, good for one person and a week", Args: cobra.MaximumNArgs(1),
 			Long: "Make an invitation: one string, good for one person and a week. With cancel those that nobody has used are good no more.",
 		}),
-		one("join", &cobra.Command{Use: "join STRING [PETNAME]", Short: "Make who sent the invitation a contact", Long: "Make who sent the invitation a contact. It holds a secret that is good once; with - it is read from the standard input, so\nthat other users of this machine can't see it among the arguments.", Args: cobra.RangeArgs(1, 2)}),
+		one("join", &cobra.Command{Use: "join STRING [PETNAME]", Short: "Make who sent the invitation a contact", Long: "Make who sent the invitation a contact. It holds a secret that is good once; with - it is read from the standard input, so\nthat other users of this machine can't see it among the arguments. Spaces and line ends in it count for nothing.", Args: cobra.MinimumNArgs(1)}),
 		one("contacts", &cobra.Command{Use: "contacts", Short: "List contacts, requests and rooms"}),
 		one("msg", &cobra.Command{
 			Use: "send PETNAME TEXT...", Short: "Send a message, now or when the program runs", Args: cobra.MinimumNArgs(2),
@@ -98,14 +98,17 @@ func commands(a *program.App, s *settings) []*cobra.Command {
 	}
 }
 
+// maxInput has room for an invitation that was folded.
+const maxInput = 4 * contact.MaxInvitation
+
 // tell gives a command to the program that runs, or, when none does, to what is in the state directory.
 func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) error {
 	if o.Name == "join" && o.Args[0] == "-" {
-		b, err := io.ReadAll(io.LimitReader(a.In, contact.MaxInvitation+1))
+		b, err := io.ReadAll(io.LimitReader(a.In, maxInput))
 		if err != nil {
 			return err
 		}
-		o.Args[0] = strings.TrimSpace(string(b))
+		o.Args[0] = string(b)
 	}
 	if o.Name == "file" && len(o.Args) > 1 { // the program that runs stands elsewhere
 		path, err := filepath.Abs(strings.Join(o.Args[1:], " "))

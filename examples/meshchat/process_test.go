@@ -183,7 +183,7 @@ func TestPlain(t *testing.T) {
 		t.Fatal(status, invitation)
 	}
 	join := exec.CommandContext(t.Context(), executable(t), "join", "-")
-	join.Env, join.Stdin = bobEnv, strings.NewReader(invitation+"\n")
+	join.Env, join.Stdin = bobEnv, strings.NewReader(invitation[:50]+"  \r\n │ "+invitation[50:]+"\r\n")
 	if out, err := join.CombinedOutput(); err != nil || !strings.Contains(string(out), "ann is a contact") {
 		t.Fatal(string(out), err)
 	}
@@ -260,7 +260,7 @@ func TestCommandLine(t *testing.T) {
 		{1, "no contact, request or room is called so", []string{"send", "bob", "hello"}},
 		{1, "not an invitation", []string{"join", "meshchat:AAAA"}},
 		{1, "your own", nil},
-		{2, "accepts", []string{"join"}},
+		{2, "requires", []string{"join"}},
 		{2, "wrong usage", []string{"do", "nothing"}},
 		{0, "/verify WHO", []string{"do", "help"}},
 		{2, "run --plain", []string{"run"}},

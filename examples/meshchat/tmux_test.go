@@ -208,6 +208,50 @@ func TestScreen(t *testing.T) {
 	})
 }
 
+// TestInvitationIsCopied: an invitation that takes several rows is selected on one screen, and pasted on another.
+func TestInvitationIsCopied(t *testing.T) {
+	if _, err := exec.LookPath("tmux"); err != nil {
+		t.Skip("there is no tmux:", err)
+	}
+	_, bootstrap := relays(t, 1, 0)
+	ann, bob := startScreen(t, "ann", environment(t, "Ann", bootstrap)), startScreen(t, "bob", environment(t, "Bob", ""))
+	ann.sees("1 relay ")
+	ann.types("/invite")
+	rows := strings.Split(ann.sees("Copy all of these lines", "meshchat:"), "\n")
+	ann.keep("invitation")
+	first, last := -1, -1
+	for i, row := range rows {
+		if strings.HasPrefix(row, "meshchat:") {
+			first = i
+		} else if first >= 0 && strings.TrimSpace(row) == "" {
+			last = i - 1
+			break
+		}
+	}
+	if last <= first {
+		t.Fatalf("rows %d to %d", first, last)
+	}
+	copying := func(args ...string) { t.Helper(); ann.must(append([]string{"send-keys", "-X"}, args...)...) }
+	ann.must("copy-mode")
+	copying("top-line")
+	copying("start-of-line")
+	ann.must("send-keys", "-X", "-N", fmt.Sprint(first), "cursor-down")
+	copying("begin-selection")
+	ann.must("send-keys", "-X", "-N", fmt.Sprint(last-first), "cursor-down")
+	copying("end-of-line")
+	copying("copy-selection-and-cancel")
+	selected := ann.must("save-buffer", "-")
+	if !strings.HasPrefix(selected, "meshchat:") || strings.Contains(selected, "│") {
+		t.Errorf("%q is selected", selected)
+	}
+	bob.must("send-keys", "-l", "/join ")
+	bob.must("set-buffer", selected)
+	bob.must("paste-buffer", "-p")
+	bob.types(" annie")
+	bob.sees("annie is a contact")
+	ann.sees("bob (not verified, online over 1 path)") // and the list is there again
+}
+
 // phrase is the words that are on a screen.
 func phrase(t *testing.T, screen string) (rows []string) {
 	t.Helper()

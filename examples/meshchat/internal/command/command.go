@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
@@ -27,6 +28,8 @@ type Session struct {
 type Result struct {
 	Lines []string `json:"lines"`
 	Data  any      `json:"data,omitempty"`
+	// ToCopy says that the lines are to be copied: nothing is to stand beside them.
+	ToCopy bool `json:"-"`
 }
 
 func said(format string, args ...any) (*Result, error) {
@@ -56,7 +59,7 @@ func init() { // else help would need itself
 		{"contacts", "", "list contacts, requests and rooms", 0, 0, contacts},
 		{"history", "WHO [LINES]", "show what was said, which is read then", 1, 2, history},
 		{"invite", "[cancel]", "make an invitation: one string, good for one person and a week; or have those that are unused be good no more", 0, 1, invite},
-		{"join", "INVITATION [NAME]", "make who sent it a contact", 1, 2, join},
+		{"join", "INVITATION [NAME]", "make who sent it a contact; that it was folded does no harm", 1, 2, join},
 		{"accept", "WHO", "make who asked a contact", 1, 1, standing(store.Friend, "is a contact")},
 		{"block", "WHO", "hear somebody no more; he is out of your rooms, and no file goes to or fro", 1, 1, standing(store.Blocked, "is blocked")},
 		{"forget", "WHO", "forget a contact, or a room that you have left, and all that was said", 1, 1, forget},
@@ -132,12 +135,13 @@ func me(_ context.Context, s *Session, _ []string) (*Result, error) {
 	r := &Result{Lines: []string{"ID     " + s.ID.String(), "nick   " + s.Nick, "files  " + s.Dir}}
 	switch n := s.Node(); {
 	case n != nil:
-		r.Lines = append(r.Lines, fmt.Sprintf("relays %d forward to this node", len(n.Stats().Reservations)))
+		relays := len(n.Stats().Reservations)
+		r.Lines = append(r.Lines, fmt.Sprintf("relays %d %s to this node", relays, english.PluralWord(relays, "forwards", "forward")))
 	case s.Problem() != nil:
 		r.Lines = append(r.Lines, "node   "+program.Printable(s.Problem().Error()))
 	}
 	if n := s.Store.Damaged(); n > 0 {
-		r.Lines = append(r.Lines, fmt.Sprintf("store  %d damaged rows were left out; the log says which", n))
+		r.Lines = append(r.Lines, fmt.Sprintf("store  %s left out; the log says which", english.Plural(n, "damaged row is", "damaged rows are")))
 	}
 	return r, nil
 }

@@ -86,7 +86,7 @@ func TestCommands(t *testing.T) {
 		{line: "/join meshchat:x", fails: "not an invitation"},
 		{line: "/invite", want: "meshchat:"},
 		{line: "/invite all", fails: "wrong usage"},
-		{line: "/invite cancel", want: "1 invitations"},
+		{line: "/invite cancel", want: "1 invitation that nobody has used is"},
 		{line: "/invite cancel", want: "0 invitations"},
 		{line: "/help", want: "/room new NAME WHO.. | add NAME WHO | remove NAME WHO | leave NAME"},
 	} {
@@ -100,6 +100,22 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%s: %v", tt.line, err)
 		case !strings.Contains(strings.Join(r.Lines, "\n"), tt.want):
 			t.Errorf("%s: %q, want %q", tt.line, r.Lines, tt.want)
+		}
+	}
+	other := session(t)
+	r, err := Do(t.Context(), other, "/invite")
+	if err != nil || !r.ToCopy {
+		t.Fatal(r, err)
+	}
+	text := r.Lines[0]
+	for _, folded := range []string{text, text[:20] + "  " + text[20:40] + " │ " + text[40:], text[:20] + "\r\n" + text[20:]} {
+		for _, name := range []string{"", "anna"} {
+			if r, err := Do(t.Context(), s, "/join "+folded+" "+name); err != nil || !strings.Contains(r.Lines[0], "is a contact") || !strings.HasPrefix(r.Lines[0], name) {
+				t.Errorf("%q: %v, %v", folded+" "+name, r, err)
+			}
+		}
+		if _, err := Do(t.Context(), s, "/join "+folded+" Anna M"); err == nil || !strings.Contains(err.Error(), `"Anna M" is no petname`) {
+			t.Errorf("%q: %v", folded, err)
 		}
 	}
 	if _, err := Run(t.Context(), s, "msg", "ann"); !errors.Is(err, ErrUsage) {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/contact"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
@@ -108,21 +110,25 @@ func invite(ctx context.Context, s *Session, a []string) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		return said("%d invitations that nobody has used are good no more", n)
+		return said("%s that nobody has used %s good no more", english.Plural(n, "invitation", ""), choose(n == 1, "is", "are"))
 	}
 	v, err := s.Invite(ctx, s.Addrs())
 	if err != nil {
 		return nil, err
 	}
-	return said("%s", v)
+	return &Result{Lines: []string{v.String()}, ToCopy: true}, nil
 }
 
 func join(ctx context.Context, s *Session, a []string) (*Result, error) {
-	name := ""
-	if len(a) > 1 {
-		name = a[1]
+	// The invitation may have been folded, and then it is several words. A name may stand behind it.
+	words := strings.Fields(strings.Join(a, " "))
+	n := len(words)
+	for ; n > 1; n-- {
+		if _, err := contact.Parse(strings.Join(words[:n], "")); err == nil {
+			break
+		}
 	}
-	c, err := s.Join(ctx, a[0], name)
+	c, err := s.Join(ctx, strings.Join(words[:n], ""), strings.Join(words[n:], " "))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/chat"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/protocol"
@@ -91,7 +92,7 @@ func Lines(l *chat.Line) (out []string) {
 	}
 	rows := strings.SplitN(said, "\n", maxRows+1)
 	if len(rows) > maxRows {
-		rows[maxRows] = fmt.Sprintf("(%d more lines: history --json has them)", 1+strings.Count(rows[maxRows], "\n"))
+		rows[maxRows] = "(" + english.Plural(1+strings.Count(rows[maxRows], "\n"), "more line", "") + ": history --json has all)"
 	}
 	head := fmt.Sprintf("[%s] %s: ", when(l.Time.Local(), time.Now()), text.Line(l.Author))
 	for _, row := range rows {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/multiformats/go-multiaddr"
 	"github.com/tyler-smith/go-bip39/wordlists"
@@ -65,9 +66,16 @@ func (v *Invitation) String() string {
 	return prefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:checksumSize]...))
 }
 
-// Parse reads what String wrote. Errors wrap ErrInvitation, and don't hold the text, which may hold a secret.
+// unfold takes out what a terminal or a mail has put in where it broke the line: white space, and the margin of the screen.
+func unfold(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r == '│' }), "")
+}
+
+// Parse reads what String wrote; that it was folded counts for nothing. Errors wrap ErrInvitation, and don't hold the text,
+// which may hold a secret.
 func Parse(s string) (*Invitation, error) {
-	text, ok := strings.CutPrefix(strings.TrimSpace(s), prefix)
+	s = unfold(s)
+	text, ok := strings.CutPrefix(s, prefix)
 	if !ok || len(s) > MaxInvitation {
 		return nil, ErrInvitation
 	}

@@ -39,6 +39,15 @@ func TestInvitation(t *testing.T) {
 		}
 	}
 	text := sample().String()
+	for _, folded := range []string{
+		text[:9] + "\r\n" + text[9:40] + "\r\n\r\n" + text[40:] + "\r\n", // by a mail
+		" │ " + text[:30] + "   \n │ " + text[30:] + "   \n │   ",        // by the screen
+		strings.Join(strings.Split(text, ""), " \u00a0\t"),
+	} {
+		if got, err := Parse(folded); err != nil || !reflect.DeepEqual(got, sample()) {
+			t.Errorf("%q: %v, %v", folded, got, err)
+		}
+	}
 	for i := range len(text) { // no other text of one character's difference is one
 		other := []byte(text)
 		other[i]++
@@ -74,7 +83,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(sample().String())
 	f.Add((&Invitation{ID: id(2)}).String())
 	f.Fuzz(func(t *testing.T, s string) {
-		if v, err := Parse(s); err == nil && v.String() != strings.TrimSpace(s) {
+		if v, err := Parse(s); err == nil && v.String() != unfold(s) {
 			t.Fatalf("%q becomes %q", s, v)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/chat"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/command"
@@ -47,7 +48,7 @@ func (m *model) View() tea.View {
 // draw is the screen: title, body, news, input, keys.
 func (m *model) draw() string {
 	left, width := 0, m.width
-	if m.width >= narrow {
+	if m.width >= narrow && !m.copying() {
 		left, width = listWidth, m.width-listWidth-3
 	}
 	body := max(m.height-4, 1)
@@ -74,14 +75,14 @@ func fit(s string, width int) string {
 
 // status is the line between what was said and what is written.
 func (m *model) status() string {
-	row := fmt.Sprintf("%d relays", m.view.relays)
+	row := english.Plural(m.view.relays, "relay", "")
 	switch {
 	case m.view.err != nil:
 		row = alarm.Render("! " + text.Line(m.view.err.Error()))
 	case m.view.problem != nil:
 		row = alarm.Render("! no node: " + text.Line(m.view.problem.Error()))
 	case m.view.damaged > 0:
-		row += fmt.Sprintf(", %d damaged rows in the store", m.view.damaged)
+		row += ", " + english.Plural(m.view.damaged, "damaged row", "") + " in the store"
 	}
 	if m.news != "" {
 		row += " · " + m.news
@@ -131,6 +132,9 @@ func (m *model) list(width, height int) []string {
 
 // body is what was said and what commands answered, the newest at the bottom.
 func (m *model) body(width, height int) []string {
+	if m.copying() {
+		return m.window(m.toBeCopied(width), width, height)
+	}
 	var rows []string
 	if len(m.view.chats) == 0 && len(m.notices) == 0 {
 		rows = append(rows, wrapped("Nobody is here yet. /invite makes a string to be sent to somebody; /join STRING takes one that you were sent.", "", width)...)
@@ -145,6 +149,24 @@ func (m *model) body(width, height int) []string {
 	for i := len(m.view.lines) - 1; i >= 0 && m.view.open == m.open && len(rows) < height+m.up; i-- {
 		rows = append(m.message(&m.view.lines[i], width), rows...)
 	}
+	return m.window(rows, width, height)
+}
+
+// copying reports whether something is shown to be copied: then nothing else is.
+func (m *model) copying() bool { return m.toCopy && len(m.notices) > 0 }
+
+// toBeCopied is that, alone on its rows: what a terminal selects there is the text and spaces.
+func (m *model) toBeCopied(width int) []string {
+	rows := wrapped("Copy all of these lines, and send them to one person by a way that nobody else reads: whoever is first can use them. That it takes several does no harm. Esc closes this.", "", width)
+	rows = append(rows, "")
+	for _, n := range m.notices {
+		rows = append(rows, strings.Split(ansi.Hardwrap(n, max(width, 1), true), "\n")...)
+	}
+	return append(rows, "")
+}
+
+// window is as many of the rows as height, from the last up or from where they are scrolled to.
+func (m *model) window(rows []string, width, height int) []string {
 	m.up = min(m.up, max(len(rows)-height, 0))
 	end := len(rows) - m.up
 	rows = slices.Clone(rows[max(end-height, 0):end])

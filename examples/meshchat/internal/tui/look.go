@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/chat"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/command"
@@ -136,5 +137,5 @@ func (m *model) title() string {
 	if !e.online {
 		return e.name + " (" + words + ", away)"
 	}
-	return fmt.Sprintf("%s (%s, online over %d paths)", e.name, words, m.view.paths)
+	return e.name + " (" + words + ", online over " + english.Plural(m.view.paths, "path", "") + ")"
 }

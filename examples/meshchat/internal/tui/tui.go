@@ -50,6 +50,7 @@ type model struct {
 	view    view // what is true, as of the last look
 	open    protocol.Chat
 	notices []string // answers to commands, below the conversation, until Esc
+	toCopy  bool     // they are: nothing stands beside them
 	news    string   // the last thing that happened elsewhere
 	looking bool     // a look is under way
 	again   bool     // and something changed meanwhile
@@ -221,7 +222,7 @@ func (m *model) do(line string) tea.Cmd {
 }
 
 func (m *model) answer(a answered) tea.Cmd {
-	m.notices = nil
+	m.notices, m.toCopy = nil, a.err == nil && a.r.ToCopy
 	if a.err != nil {
 		m.notices = []string{"! " + text.Line(a.err.Error())}
 		if m.input.Value() == "" { // it can be mended, and said again

@@ -322,11 +322,12 @@ func (s *Store) open(sealed []byte, v any, k kind, owner []byte, number int64) b
 // explain adds what SQLite's error means.
 func explain(err error) error {
 	if e, ok := errors.AsType[*driver.Error](err); ok {
-		switch e.Code() & 0xff {
-		case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
+		switch code := e.Code(); {
+		case code&0xff == codes.SQLITE_CORRUPT, code&0xff == codes.SQLITE_NOTADB:
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
-		case codes.SQLITE_FULL:
-			return &fs.PathError{Op: "write", Path: "store", Err: errFull}
+		// The -shm beside the file, which is made when it is opened, finds no room either.
+		case code&0xff == codes.SQLITE_FULL, code == codes.SQLITE_IOERR_SHMSIZE:
+			return fmt.Errorf("%w: make room on its disk; what it holds is not lost", &fs.PathError{Op: "write", Path: "store", Err: errFull})
 		}
 	}
 	return err

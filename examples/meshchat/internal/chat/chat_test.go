@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,6 +159,54 @@ func TestRequest(t *testing.T) {
 	ann.restart()
 	eve.restart()
 	eve.marked(with(ann), "queued")
+}
+
+// TestUsedInvitation: who comes second is told that the invitation makes him no contact, and until he is accepted he is none.
+func TestUsedInvitation(t *testing.T) {
+	w := newWorld(t, 2)
+	ann, bob, carl := w.person("Ann"), w.person("Bob"), w.person("Carl")
+	events, cancel := carl.Subscribe()
+	defer cancel()
+	for _, p := range []*person{ann, bob, carl} {
+		p.start()
+	}
+	v, err := ann.Invite(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joining := func(p *person) bool {
+		people, err := p.Contacts(t.Context())
+		if err != nil || len(people) != 1 {
+			t.Fatal(people, err)
+		}
+		return people[0].Joining()
+	}
+	if c, err := bob.Join(t.Context(), v.String(), ""); err != nil || !c.Joining() {
+		t.Fatal(c, err)
+	}
+	eventually(t, "bob is a contact", func() bool { return !joining(bob) })
+	if _, err := carl.Join(t.Context(), v.String(), ""); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(time.Minute)
+	for told := false; !told; {
+		select {
+		case e := <-events:
+			told = strings.Contains(e.Text, "ann does not take the invitation")
+		case <-deadline:
+			t.Fatal("carl is told nothing")
+		}
+	}
+	carl.says(with(ann), "it is carl")
+	ann.hears(with(carl), "carl: it is carl")
+	if s := ann.standing(carl); s != store.Request || !joining(carl) {
+		t.Error(s, joining(carl))
+	}
+	if err := ann.SetStanding(t.Context(), carl.ID, store.Friend); err != nil {
+		t.Fatal(err)
+	}
+	carl.restart()
+	eventually(t, "carl is a contact", func() bool { return !joining(carl) })
 }
 
 // TestFile comes whole, with progress, under a name of its own; another is declined, and a third taken back.

@@ -25,12 +25,13 @@ const (
 // A courier brings one peer what waits for him: as long as the node runs, and over as many conns as it takes. One batch is
 // under way at a time, so that what was put off is not overtaken by what was written later.
 type courier struct {
-	e    *Engine
-	peer identity.ID
-	work chan struct{} // something waits
-	back chan struct{} // the peer is back: dial now
-	stop context.CancelFunc
-	sent atomic.Uint64 // the highest ID of the batch under way; 0: none is
+	e       *Engine
+	peer    identity.ID
+	work    chan struct{} // something waits
+	back    chan struct{} // the peer is back: dial now
+	stop    context.CancelFunc
+	sent    atomic.Uint64 // the highest ID of the batch under way; 0: none is
+	refused bool          // it was told that the invitation is not taken; the goroutine's own
 	// later says how often messages of a chat were put off, and until when. It is the goroutine's own.
 	later map[protocol.Chat]postponed
 }
@@ -224,7 +225,14 @@ func (c *courier) greet(ctx context.Context, conn net.Conn) error {
 	if w.Version != protocol.Version {
 		return fmt.Errorf("the peer speaks version %d of the chat protocol, and we %d", w.Version, protocol.Version)
 	}
-	if contact == nil || contact.Secret == nil || !w.Known {
+	if contact == nil || contact.Secret == nil {
+		return nil
+	}
+	if !w.Known {
+		if !c.refused {
+			c.refused = true
+			c.e.publish(Event{Kind: Noted, Text: contact.Name + " does not take the invitation: it was used, was cancelled or has ended; ask for another. What you write is a request there"})
+		}
 		return nil
 	}
 	return c.e.Store.Update(ctx, func(tx *store.Tx) error { // used up

@@ -218,14 +218,19 @@ func (e *Engine) Forget(ctx context.Context, chat protocol.Chat) error {
 
 // Resolve finds a chat by what a person calls it: a petname, an ID, or # and the name of a room.
 func (e *Engine) Resolve(ctx context.Context, name string) (chat protocol.Chat, err error) {
+	unknown := ErrUnknown
 	err = e.Store.View(ctx, func(tx *store.Tx) error {
-		if room, ok := strings.CutPrefix(name, "#"); ok {
-			rooms, err := tx.Rooms()
-			for _, r := range rooms {
-				if r.Name == room {
-					chat = r.Chat
-				}
+		room, ok := strings.CutPrefix(name, "#")
+		rooms, err := tx.Rooms()
+		for _, r := range rooms {
+			switch {
+			case r.Name == room && ok:
+				chat = r.Chat
+			case r.Name == room:
+				unknown = fmt.Errorf("it is a room, which is written #%s", room)
 			}
+		}
+		if err != nil || ok {
 			return err
 		}
 		people, err := tx.Contacts()
@@ -237,7 +242,13 @@ func (e *Engine) Resolve(ctx context.Context, name string) (chat protocol.Chat, 
 		return err
 	})
 	if err == nil && chat.Peer.IsZero() {
-		err = fmt.Errorf("%.80q: %w", name, ErrUnknown)
+		if len(name) > registry.MaxName && !strings.HasPrefix(name, "#") { // longer than any name
+			if _, err := identity.ParseID(name); err != nil {
+				return chat, fmt.Errorf("a mistyped ID: %w", err)
+			}
+			unknown = errors.New("nobody here has this ID: contacts are made by invitations")
+		}
+		err = fmt.Errorf("%.80q: %w", name, unknown)
 	}
 	return chat, err
 }

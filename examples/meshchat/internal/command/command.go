@@ -54,7 +54,7 @@ func init() { // else help would need itself
 		{"msg", "WHO TEXT", "say something to a contact, or in a #room", 2, 2, msg},
 		{"file", "WHO PATH", "offer a file; it is read when it is taken, so it must stay", 2, 2, file},
 		{"files", "", "list files that were offered", 0, 0, files},
-		{"get", "NUMBER", "take a file that was offered", 1, 1, onFile((*chat.Engine).AcceptFile, "is on its way")},
+		{"get", "NUMBER", "take a file that was offered", 1, 1, onFile((*chat.Engine).AcceptFile, "is taken; /files says how far it is")},
 		{"drop", "NUMBER", "decline a file, stop it, or take back what you offered", 1, 1, onFile((*chat.Engine).DropFile, "is dropped")},
 		{"contacts", "", "list contacts, requests and rooms", 0, 0, contacts},
 		{"history", "WHO [LINES]", "show what was said, which is read then", 1, 2, history},

@@ -51,6 +51,7 @@ func session(t *testing.T, contacts ...string) *Session {
 // TestCommands: what a person says, and what he is answered.
 func TestCommands(t *testing.T) {
 	s := session(t, "ann", "bob")
+	mistyped := strings.Repeat("a", 56)
 	for _, tt := range []struct{ line, want, fails string }{
 		{line: "/msg ann  hello  there"},
 		{line: "/history ann", want: "me: hello  there  (queued)"},
@@ -67,6 +68,12 @@ func TestCommands(t *testing.T) {
 		{line: "/room new garden ann bob", want: "#garden is made"},
 		{line: "/room new garden", fails: "there is a room #garden already"},
 		{line: "/room add garden ann", fails: "ann is in #garden already"},
+		{line: "/msg garden hello", fails: "it is a room, which is written #garden"},
+		{line: "/msg " + key(t).ID().String() + " hello", fails: "nobody here has this ID"},
+		{line: "/msg " + key(t).ID().PeerID() + " hello", fails: "nobody here has this ID"},
+		{line: "/msg " + mistyped + " hello", fails: "a mistyped ID"},
+		{line: "/accept 12D3KooW" + strings.Repeat("0", 44), fails: "a mistyped ID"},
+		{line: "/msg #" + mistyped + " hello", fails: "no contact"},
 		{line: "/room remove #garden ann", want: "#garden: ann is out"},
 		{line: "/room remove garden ann", fails: "ann is not in #garden"},
 		{line: "/room remove garden nobody", fails: "no contact"},

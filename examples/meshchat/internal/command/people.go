@@ -48,7 +48,7 @@ func contacts(ctx context.Context, s *Session, _ []string) (*Result, error) {
 	if len(people) > 0 {
 		t := program.NewTable(&b, "NAME", "IS", "SEEN", "UNREAD", "WAIT", "WORDS", "ID")
 		for _, c := range people {
-			p := Person{Name: c.Name, ID: c.ID.String(), Nick: c.Nick, Standing: Standing(c.Standing), Verified: c.Verified, Online: online[c.ID]}
+			p := Person{Name: c.Name, ID: c.ID.String(), Nick: c.Nick, Standing: Standing(&c), Verified: c.Verified, Online: online[c.ID]}
 			if p.Unread, err = s.Unread(ctx, protocol.Chat{Peer: c.ID}); err != nil {
 				return nil, err
 			}
@@ -88,14 +88,16 @@ func contacts(ctx context.Context, s *Session, _ []string) (*Result, error) {
 	return &Result{Lines: strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"), Data: data}, nil
 }
 
-// Standing is a standing in a word.
-func Standing(s store.Standing) string {
-	switch s {
-	case store.Request:
+// Standing is how we stand to somebody, in a word.
+func Standing(c *store.Contact) string {
+	switch {
+	case c.Joining():
+		return "joining"
+	case c.Standing == store.Request:
 		return "asks"
-	case store.Friend:
+	case c.Standing == store.Friend:
 		return "contact"
-	case store.Blocked:
+	case c.Standing == store.Blocked:
 		return "blocked"
 	}
 	return "unknown"
@@ -132,7 +134,10 @@ func join(ctx context.Context, s *Session, a []string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return said("%s is a contact; /verify %s shows words to compare", c.Name, c.Name)
+	if c.Joining() {
+		return said("%s is a contact here; you are one there when the invitation has come to %[1]s, unless somebody else has used it. /verify %[1]s shows words to compare", c.Name)
+	}
+	return said("%s is a contact; /verify %[1]s shows words to compare", c.Name)
 }
 
 // person resolves one who is no room.

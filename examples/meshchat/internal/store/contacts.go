@@ -26,9 +26,12 @@ type Contact struct {
 	Nick     string // what he calls himself
 	Standing Standing
 	Addrs    []string // from his invitation
-	Secret   []byte   // of his invitation, until he has seen it
+	Secret   []byte   // of his invitation, until he says that we are a contact of his
 	Verified bool     // the words were compared
 }
+
+// Joining reports whether he has not said yet that we are a contact of his, by the invitation that we have.
+func (c *Contact) Joining() bool { return c.Standing == Friend && len(c.Secret) > 0 }
 
 // Contact returns the contact, or nil.
 func (t *Tx) Contact(id identity.ID) (*Contact, error) {

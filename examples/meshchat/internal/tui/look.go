@@ -35,6 +35,7 @@ type entry struct {
 	unread   int
 	asks     bool
 	verified bool
+	joining  bool // he has not taken our invitation yet
 	gone     bool
 	people   []string // in the room that is open
 }
@@ -76,7 +77,7 @@ func (v *view) fill(ctx context.Context, s *command.Session, read bool) (err err
 		if c.Standing == store.Blocked {
 			continue
 		}
-		e := entry{chat: protocol.Chat{Peer: c.ID}, name: c.Name, online: online[c.ID], asks: c.Standing == store.Request, verified: c.Verified}
+		e := entry{chat: protocol.Chat{Peer: c.ID}, name: c.Name, online: online[c.ID], asks: c.Standing == store.Request, verified: c.Verified, joining: c.Joining()}
 		if e.unread, err = s.Unread(ctx, e.chat); err != nil {
 			return err
 		}
@@ -133,6 +134,9 @@ func (m *model) title() string {
 	words := "not verified"
 	if e.verified {
 		words = "verified"
+	}
+	if e.joining {
+		words += ", has not taken the invitation yet"
 	}
 	if !e.online {
 		return e.name + " (" + words + ", away)"

@@ -129,6 +129,29 @@ func TestForgedLine(t *testing.T) {
 	}
 }
 
+// TestTitle: it says how things are with whom one speaks.
+func TestTitle(t *testing.T) {
+	s, friend := engine(t)
+	m := newModel(t.Context(), s, make(chan chat.Event))
+	m.open = protocol.Chat{Peer: friend}
+	for _, tt := range []struct {
+		e     entry
+		paths int
+		want  string
+	}{
+		{entry{}, 0, "friend (not verified, away)"},
+		{entry{joining: true}, 0, "friend (not verified, has not taken the invitation yet, away)"},
+		{entry{verified: true, online: true}, 1, "friend (verified, online over 1 path)"},
+		{entry{verified: true, online: true}, 2, "friend (verified, online over 2 paths)"},
+	} {
+		tt.e.chat, tt.e.name = m.open, "friend"
+		m.view = view{open: m.open, chats: []entry{tt.e}, paths: tt.paths}
+		if got := m.title(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
 // TestKeys: what is written is sent to who is chosen, and a command is obeyed.
 func TestKeys(t *testing.T) {
 	s, friend := engine(t)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -117,15 +119,7 @@ func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) 
 		}
 		o.Args = []string{o.Args[0], path}
 	}
-	r := new(reply)
-	state, err := a.Open()
-	switch {
-	case program.Status(err) == program.Busy:
-		err = admin.NewClient(a).Ask(ctx, http.MethodPost, "/command", nil, o, r)
-	case err == nil:
-		defer state.Close()
-		r, err = offline(ctx, a, s, state, o)
-	}
+	r, err := ask(ctx, a, s, o)
 	if err != nil {
 		return err
 	}
@@ -141,6 +135,42 @@ func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) 
 		}
 	}
 	return nil
+}
+
+// ask has a command be obeyed by the program that runs, or, when none does, by what is in the state directory.
+func ask(ctx context.Context, a *program.App, s *settings, o order) (*reply, error) {
+	switch o.Name {
+	case "help": // it needs neither
+		return obey(ctx, nil, o), nil
+	case "invite", "join": // they begin a chat
+	default:
+		if err := begun(a); err != nil {
+			return nil, err
+		}
+	}
+	state, err := a.Open()
+	switch {
+	case program.Status(err) == program.Busy:
+		r := new(reply)
+		return r, admin.NewClient(a).Ask(ctx, http.MethodPost, "/command", nil, o, r)
+	case err != nil:
+		return nil, err
+	}
+	defer state.Close()
+	return offline(ctx, a, s, state, o)
+}
+
+// begun says that there is no state directory of a chat, as when its name is mistyped: no key is made for that.
+func begun(a *program.App) error {
+	for _, name := range []string{storeName, storeName + "-wal"} { // the second alone is damage, which is told otherwise
+		if _, err := os.Lstat(filepath.Join(a.Dir(), name)); !errors.Is(err, fs.ErrNotExist) {
+			return nil // what else is wrong there is told when it is opened
+		}
+	}
+	return &program.Error{
+		Status: program.Failed, Err: fmt.Errorf("there is no chat in %s", a.Dir()),
+		Hint: "Name the right directory with --state; or begin a chat there with meshchat run, invite or join.",
+	}
 }
 
 // offline obeys a command without a node: what it sends waits for the next run.

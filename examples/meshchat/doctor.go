@@ -37,6 +37,13 @@ func doctorCommand(a *program.App, s *settings) *cobra.Command {
 		}
 		return doctor.Of(n, &s.Node, state.Dir, q.RelayedOnly || s.RelayedOnly), target, n.Close, nil
 	})
+	examine := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := begun(a); err != nil {
+			return err
+		}
+		return examine(c, args)
+	}
 	c.Use = "doctor PETNAME|PEER:SERVICE"
 	c.Short = "Find out, step by step, why a contact can't be reached"
 	c.Example = "  meshchat doctor ann\n  meshchat doctor --by-relays ID:chat"

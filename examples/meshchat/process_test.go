@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -256,6 +257,12 @@ func TestCommandLine(t *testing.T) {
 		out    string
 		args   []string
 	}{
+		{1, "there is no chat in", []string{"contacts"}},
+		{1, "there is no chat in", []string{"send", "bob", "hello"}},
+		{1, "there is no chat in", []string{"do", "me"}},
+		{0, "/verify WHO", []string{"do", "help"}},
+		{1, "there is no chat in", []string{"doctor", "bob"}},
+		{0, "meshchat:", []string{"invite"}},
 		{0, "nobody yet", []string{"contacts"}},
 		{1, "no contact, request or room is called so", []string{"send", "bob", "hello"}},
 		{1, "not an invitation", []string{"join", "meshchat:AAAA"}},
@@ -267,6 +274,8 @@ func TestCommandLine(t *testing.T) {
 		{2, "run --plain", []string{}},
 		{2, "exclude each other", []string{"run", "--plain", "--background"}},
 		{1, "no contact, request or room is called so", []string{"doctor", "bob"}},
+		{1, "a mistyped ID", []string{"send", strings.Repeat("a", 56), "hello"}},
+		{1, "bad target", []string{"doctor", strings.Repeat("a", 56)}},
 		{3, "MESHCHAT_PATHS", []string{"contacts"}},
 		{3, "MESHCHAT_RELAYED_ONLY", []string{"contacts"}},
 	} {
@@ -277,6 +286,15 @@ func TestCommandLine(t *testing.T) {
 		if tt.args == nil {
 			own, _ := once(t, env, "invite")
 			tt.args = []string{"join", own}
+		}
+		if strings.Contains(tt.out, "no chat") {
+			dir := filepath.Join(stateDir(t), "mistyped")
+			e = append(env[:len(env):len(env)], "STATE_DIRECTORY="+dir)
+			defer func() {
+				if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%v has made something: %v", tt.args, err)
+				}
+			}()
 		}
 		if out, status := once(t, e, tt.args...); status != tt.status || !strings.Contains(out, tt.out) {
 			t.Errorf("%v: %d: %s", tt.args, status, out)

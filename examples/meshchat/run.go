@@ -26,6 +26,9 @@ import (
 	"github.com/splitmesh/splitmesh/transport"
 )
 
+// storeName is the file in the state directory.
+const storeName = "chat.db"
+
 // open makes the engine of the settings and of what is in the state directory. Close its store when it no longer runs.
 func open(ctx context.Context, a *program.App, s *settings, state *program.State) (*command.Session, error) {
 	key, err := node.Key(&s.Node, state)
@@ -36,7 +39,7 @@ func open(ctx context.Context, a *program.App, s *settings, state *program.State
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(ctx, state.Path("chat.db"), key.Seed(), a.Log)
+	st, err := store.Open(ctx, state.Path(storeName), key.Seed(), a.Log)
 	if err != nil {
 		return nil, err
 	}

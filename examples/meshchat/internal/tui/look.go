@@ -42,7 +42,7 @@ type entry struct {
 
 // look asks the engine for all that is shown. What is shown is read, unless the person looks at what was before.
 func (m *model) look() tea.Cmd {
-	ctx, s, open, read := m.ctx, m.s, m.open, m.up == 0
+	ctx, s, open, read := m.ctx, m.s, m.open, m.up == 0 && !m.copying()
 	return func() tea.Msg {
 		v := view{open: open, problem: s.Problem(), damaged: s.Store.Damaged()}
 		v.err = v.fill(ctx, s, read)

@@ -129,6 +129,41 @@ func TestForgedLine(t *testing.T) {
 	}
 }
 
+// TestInvitation: it stands alone on its rows, whole, and what is not on the screen meanwhile is not read.
+func TestInvitation(t *testing.T) {
+	s, friend := engine(t)
+	m := newModel(t.Context(), s, make(chan chat.Event))
+	m.open = protocol.Chat{Peer: friend}
+	if err := s.Store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.Log(m.open, &store.Message{From: friend, ID: 1, Time: time.Now(), Text: "hello"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	unread := func(want int) {
+		t.Helper()
+		m.Update(m.look()())
+		if n, err := s.Unread(t.Context(), m.open); err != nil || n != want {
+			t.Errorf("%d unread, want %d, %v", n, want, err)
+		}
+	}
+	text := "meshchat:" + strings.Repeat("0123456789-_abcdef", 20)
+	for _, width := range []int{30, 80, 100} {
+		m.Update(tea.WindowSizeMsg{Width: width, Height: 40})
+		m.Update(answered{r: &command.Result{Lines: []string{text}, ToCopy: true}})
+		_, after, _ := strings.Cut(ansi.Strip(m.draw()), "meshchat:")
+		got, _, _ := strings.Cut(after, "─")
+		if got = strings.Join(strings.Fields("meshchat:"+got), ""); got != text {
+			t.Errorf("at %d columns: %q", width, got)
+		}
+	}
+	unread(1)
+	m.Update(tea.KeyPressMsg{Code: tea.KeyEscape})
+	if now := ansi.Strip(m.draw()); strings.Contains(now, text[:20]) || !strings.Contains(now, "friend: hello") {
+		t.Error(now)
+	}
+	unread(0)
+}
+
 // TestTitle: it says how things are with whom one speaks.
 func TestTitle(t *testing.T) {
 	s, friend := engine(t)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"flag"
 	"fmt"
@@ -26,7 +27,8 @@ type screen struct {
 }
 
 func (s *screen) tmux(args ...string) (string, error) {
-	cmd := exec.CommandContext(s.t.Context(), "tmux", append([]string{"-S", s.socket, "-f", os.DevNull}, args...)...)
+	ctx := context.WithoutCancel(s.t.Context()) // the server is killed when that has ended
+	cmd := exec.CommandContext(ctx, "tmux", append([]string{"-S", s.socket, "-f", os.DevNull}, args...)...)
 	cmd.Env = append(s.env, "TERM=xterm-256color", "LC_ALL=C.UTF-8", "PATH="+os.Getenv("PATH"), "SHELL=/bin/sh")
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -46,6 +46,7 @@ func doctorCommand(a *program.App, s *settings) *cobra.Command {
 	}
 	c.Use = "doctor PETNAME|PEER:SERVICE"
 	c.Short = "Find out, step by step, why a contact can't be reached"
+	c.Long += "\n\nPEER is an ID or NAME.mesh. Without a service it is the chat that is dialled."
 	c.Example = "  meshchat doctor ann\n  meshchat doctor --by-relays ID:chat"
 	return c
 }

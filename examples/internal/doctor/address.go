@@ -20,7 +20,8 @@ import (
 // maxAddresses bounds those that are looked at one by one.
 const maxAddresses = 16
 
-// addresses looks at each that a dial would take: the peer's own, and those of its relays and of the bootstrap nodes.
+// addresses looks at each that a dial would take: the peer's own, and those of its relays and of the bootstrap nodes, of
+// which each may be a relay.
 func (e *examination) addresses(ctx context.Context, peer identity.ID, rec *registry.Record) {
 	var all []multiaddr.Multiaddr
 	if rec != nil {
@@ -28,26 +29,34 @@ func (e *examination) addresses(ctx context.Context, peer identity.ID, rec *regi
 	}
 	all = append(all, e.Node.Bootstrap...)
 	seen := make(map[string]bool)
+	own, circuits := false, false
 	for _, a := range all {
-		whose := "the peer's"
 		if relay, target, ok, err := transport.SplitCircuit(a); err == nil && ok {
 			if target != peer {
 				continue
 			}
-			a, whose = relay, "a relay's"
+			a, circuits = relay, true
 		}
 		base, id, named, err := transport.SplitPeer(a)
 		if err != nil || seen[base.String()] || len(seen) >= maxAddresses {
 			continue
 		}
-		if named && id != peer {
-			whose = "of " + id.Short()
-		} else if e.RelayedOnly && whose == "the peer's" {
+		whose, relay := "the peer's", named && id != peer
+		if relay {
+			whose = "of relay " + id.Short()
+		} else if e.RelayedOnly {
 			continue
 		}
+		own = own || !relay
 		seen[base.String()] = true
-		e.add(address(ctx, base, whose))
+		s := address(ctx, base, whose)
+		if of, ok := ofRelay[s.Cause]; ok && relay {
+			s.Cause = of
+			e.blame(of, fmt.Sprintf("relay %s at %s", id.Short(), base))
+		}
+		e.add(s)
 	}
+	e.relayed = circuits || !own
 }
 
 // address connects to an address, as far as one gets without being known: name, proxy, port, TLS.
@@ -75,7 +84,7 @@ func address(ctx context.Context, a multiaddr.Multiaddr, whose string) Step {
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, network, hostport)
 	if err != nil {
-		s.Cause, s.Detail = causeOf(err), fmt.Sprintf("%s: %v", whose, err)
+		s.Cause, s.Detail = CauseOf(err), fmt.Sprintf("%s: %v", whose, err)
 		if s.Cause == "" {
 			s.Cause = Blocked
 		}
@@ -89,7 +98,7 @@ func address(ctx context.Context, a multiaddr.Multiaddr, whose string) Step {
 	}
 	t := tls.Client(conn, &tls.Config{ServerName: name})
 	if err := t.HandshakeContext(ctx); err != nil {
-		if s.Cause = causeOf(err); s.Cause == "" {
+		if s.Cause = CauseOf(err); s.Cause == "" {
 			s.Cause = Certificate
 		}
 		s.Detail = fmt.Sprintf("%s: the port is open, and TLS with %q fails: %v", whose, name, err)
@@ -107,7 +116,7 @@ func throughProxy(ctx context.Context, a multiaddr.Multiaddr, s Step, whose stri
 		conn.Close()
 	case errors.Is(err, transport.ErrRefused): // by the server, which was reached
 	default:
-		if s.Cause = causeOf(err); s.Cause == "" {
+		if s.Cause = CauseOf(err); s.Cause == "" {
 			s.Cause = Blocked
 		}
 		s.Detail = fmt.Sprintf("%s, through the proxy %s: %v", whose, via.Host, err)

@@ -40,20 +40,25 @@ const (
 	Certificate     Cause = "certificate"
 	Version         Cause = "version"
 	Silent          Cause = "wrong key, wrong network key, or no node there"
+	RelayBlocked    Cause = "relay out of reach"
+	RelaySilent     Cause = "another at the relay's address"
 	NotReserved     Cause = "not reserved at the relay"
 	RelayLimit      Cause = "relay limit"
 	NoDisjointRelay Cause = "no disjoint relay"
 	Unauthorized    Cause = "authorization"
 	UnknownService  Cause = "unknown service"
 	BusyService     Cause = "busy service"
+	NoAnswer        Cause = "no answer from the port"
+	ClosedPort      Cause = "closed port"
 	Unknown         Cause = "unknown"
 )
 
 // order are the causes from what explains least to what explains most: the later one stands on the way, the more it
 // does, and what is wrong with this machine explains all that follows.
 var order = []Cause{
-	Unknown, NoRoute, NoRecord, DNS, Blocked, NotReserved, Silent, ExpiredRecord, ProxyAuth, Certificate, Version, NoDisjointRelay,
-	RelayLimit, BusyService, UnknownService, Unauthorized, Revoked, Directory, UnknownName, BadTarget, State, WrongClock, FullDisk,
+	Unknown, NoRoute, NoRecord, DNS, Blocked, RelayBlocked, NotReserved, RelaySilent, Silent, ExpiredRecord, ProxyAuth, Certificate,
+	Version, NoDisjointRelay, RelayLimit, BusyService, UnknownService, NoAnswer, ClosedPort, Unauthorized, Revoked, Directory,
+	UnknownName, BadTarget, State, WrongClock, FullDisk,
 }
 
 // rank is how much a cause explains, -1 of none.
@@ -61,7 +66,7 @@ func rank(c Cause) int { return slices.Index(order, c) }
 
 // advice is what to do.
 var advice = map[Cause]string{
-	BadTarget:       "Write PEER:SERVICE, where PEER is an ID or NAME.mesh.",
+	BadTarget:       "Write PEER:SERVICE, where PEER is an ID or NAME.mesh; the command's --help says what else it takes. Copy an ID whole.",
 	FullDisk:        "Make room on the disk of the state directory, or choose another with --state.",
 	State:           "Let the program's user write to the state directory, or choose another with --state.",
 	WrongClock:      "Set this machine's clock, and the peer's: run timedatectl, and have a time service running. Records and certificates are judged by it.",
@@ -77,27 +82,56 @@ var advice = map[Cause]string{
 	Certificate:     "The server's certificate is not for that name, has expired, or is of an authority that this machine does not know. If the clock is right, a proxy may be reading along.",
 	Version:         "What answers speaks another protocol, or another version of this one: check the port and /ws at the end of the address, and update both ends.",
 	Silent:          "Something answers, and not as the peer. The protocol does not tell a stranger which it is. At the other end: compare the ID in status with the one dialled here; compare the SHA-256 of the files network-key-file; and see whether the node listens at that address at all.",
+	RelayBlocked:    "The relay does not answer at that address, so nobody is reached through it; of the peer itself that says nothing. Start the relay, or compare the address with the one that it has now; a firewall may stand between. Or give both ends another relay, in bootstrap.",
+	RelaySilent:     "Something answers at the relay's address, and not as that relay: it has a new key or another network key, or the address is another's now. Compare the ID in its status with the one in the address, and put the right address into bootstrap, here and at the peer. Or give both ends another relay.",
 	NotReserved:     "The peer holds no reservation at that relay: it is offline, or at other relays. At the peer, look at status.",
 	RelayLimit:      "The relay has no room for more: try later, give both ends other relays, or ask the relay's operator to raise the limit that is named.",
 	NoDisjointRelay: "A private path needs two relays that have nothing in common: give both ends more relays, of different operators, or allow direct paths.",
 	Unauthorized:    "The peer runs and does not let you in. At the peer, allow this node's ID for the service.",
 	UnknownService:  "The peer runs and offers no such service: check the spelling, and at the peer that it is served.",
 	BusyService:     "The peer runs and does not keep up with those who connect: try again.",
+	NoAnswer:        "The peer runs, and nothing came back from the port. Which it is the peer does not tell: no rule there allows this node the port, or a firewall there drops what comes.",
+	ClosedPort:      "The peer lets this node in, and nothing listens at that port of its address: start the server there, or have it listen at that address too.",
 	Unknown:         "The step says what went wrong.",
 }
 
-// causeOf tells what an error means. Of several errors, joined, the one that explains most counts.
-func causeOf(err error) (best Cause) {
-	for _, e := range leaves(err) {
-		if c := causeOfOne(e); rank(c) > rank(best) {
-			best = c
+// CauseOf tells what an error means; "": nothing that is known. Of several errors, joined, the one that explains most counts.
+func CauseOf(err error) Cause {
+	c, _ := causeOf(err)
+	return c
+}
+
+// causeOf is CauseOf, and of a relay that fails which ones and where.
+func causeOf(err error) (best Cause, relays []string) {
+	for _, l := range leaves(err, nil) {
+		c := causeOfOne(l.error)
+		at := ""
+		if len(l.routes) > 1 { // it is the way to the relay that failed, not one through it
+			if of, ok := ofRelay[c]; ok {
+				c, at = of, l.routes[0]+" at "+l.routes[1]
+			}
+		}
+		if rank(c) > rank(best) {
+			best, relays = c, nil
+		}
+		if c == best && at != "" {
+			relays = append(relays, at)
 		}
 	}
-	return best
+	return best, relays
+}
+
+// ofRelay are the causes that mean something else when it is a relay's address.
+var ofRelay = map[Cause]Cause{Blocked: RelayBlocked, Silent: RelaySilent}
+
+// A leaf is one of several errors, and the routes that it was on: that of the relay, then those to the relay.
+type leaf struct {
+	error
+	routes []string
 }
 
 // leaves takes joined errors apart, and leaves chains together.
-func leaves(err error) (out []error) {
+func leaves(err error, routes []string) (out []leaf) {
 	if err == nil {
 		return nil
 	}
@@ -105,18 +139,20 @@ func leaves(err error) (out []error) {
 	for err != nil {
 		switch x := err.(type) {
 		case interface{ Unwrap() []error }:
-			parts := x.Unwrap()
-			for _, p := range parts {
-				out = append(out, leaves(p)...)
+			for _, p := range x.Unwrap() {
+				out = append(out, leaves(p, routes)...)
 			}
 			return out
+		case *mesh.RouteError:
+			routes = append(slices.Clip(routes), x.Route)
+			err = x.Err
 		case interface{ Unwrap() error }:
 			err = x.Unwrap()
 		default:
 			err = nil
 		}
 	}
-	return []error{whole}
+	return []leaf{{whole, routes}}
 }
 
 func causeOfOne(err error) Cause {

@@ -56,13 +56,15 @@ func Of(n *node.Node, s *node.Settings, dir string, relayedOnly bool) *Doctor {
 
 // Command is the subcommand doctor. It asks the program that runs, or else makes a node of the settings.
 func Command(a *program.App, s *node.Settings) *cobra.Command {
-	return CommandWith(a, func(ctx context.Context, state *program.State, q Question) (*Doctor, string, func() error, error) {
+	c := CommandWith(a, func(ctx context.Context, state *program.State, q Question) (*Doctor, string, func() error, error) {
 		n, err := node.Open(ctx, s, state, a.Log, nil)
 		if err != nil {
 			return nil, "", nil, err
 		}
 		return Of(n, s, state.Dir, q.RelayedOnly), q.Target, n.Close, nil
 	})
+	c.Long += "\n\nPEER is an ID or NAME.mesh. Without a service it is a bad target: there is nothing to dial."
+	return c
 }
 
 // CommandWith is Command for who makes the node otherwise.
@@ -83,10 +85,8 @@ func CommandWith(a *program.App, open Opener) *cobra.Command {
 		}
 		if *asJSON {
 			err = program.ShowJSON(a.Out, r)
-		} else if r.Cause == "" {
-			_, err = fmt.Fprintln(a.Out, "\nThe service is within reach.")
 		} else {
-			_, err = fmt.Fprintf(a.Out, "\nCause: %s\n%s\n", r.Cause, r.Advice)
+			_, err = fmt.Fprintf(a.Out, "\n%s\n", r.verdict())
 		}
 		if err == nil && r.Cause != "" {
 			err = &program.Error{Status: program.Failed, Err: errors.New("out of reach: " + string(r.Cause))}
@@ -95,6 +95,23 @@ func CommandWith(a *program.App, open Opener) *cobra.Command {
 	}
 	a.Settings.AddFlags(c.Flags()) // of a node that it makes: examine loads them then
 	return c
+}
+
+// verdict is what came of it, in lines.
+func (r *Report) verdict() string {
+	switch {
+	case r.Cause != "" && len(r.At) > 0:
+		return fmt.Sprintf("Cause: %s: %s\n%s", r.Cause, program.Printable(strings.Join(r.At, ", ")), r.Advice)
+	case r.Cause != "":
+		return fmt.Sprintf("Cause: %s\n%s", r.Cause, r.Advice)
+	case len(r.Missed) == 0:
+		return "The service is within reach."
+	}
+	text := "The service is within reach by " + strings.Join(r.Reached, " and by ") + "."
+	for _, m := range r.Missed {
+		text += fmt.Sprintf("\nNot by %s: %s. %s", m.Way, m.Cause, m.Advice)
+	}
+	return text
 }
 
 func examine(c *cobra.Command, a *program.App, open Opener, q Question, silent bool) (r Report, err error) {

@@ -2,12 +2,15 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +30,15 @@ type Doctor struct {
 	Clocks []string
 	// RelayedOnly examines a dial that takes no direct path.
 	RelayedOnly bool
+	// Dialer is how the service is dialled. nil: as RelayedOnly says.
+	Dialer *mesh.Dialer
+	// Way names what takes the dial's way, where Further knows others.
+	Way string
+	// Further looks at what else is tried of a service, once the peer was reached: failed is what came of the dial. nil:
+	// nothing is.
+	Further func(ctx context.Context, peer identity.ID, service string, failed error) []Step
+	// Spell is what a person's target means as "PEER:SERVICE", where PEER is an ID or NAME.mesh. nil: it is that.
+	Spell func(target string) (string, error)
 	// Now is the clock. nil means time.Now.
 	Now func() time.Time
 }
@@ -38,6 +50,10 @@ type Step struct {
 	// Cause is what is wrong; empty: nothing.
 	Cause  Cause  `json:"cause,omitempty"`
 	Detail string `json:"detail"`
+	// Advice is what to do, where it is not what the cause has.
+	Advice string `json:"advice,omitempty"`
+	// Way is what reaches the service if this step, the last with that way, did not fail; empty: the step tells nothing of that.
+	Way string `json:"way,omitempty"`
 	// Skipped says that it could not be looked at, which is no fault.
 	Skipped bool `json:"skipped,omitempty"`
 }
@@ -45,9 +61,21 @@ type Step struct {
 // A Report is what came of an examination.
 type Report struct {
 	Steps []Step `json:"steps"`
-	// Cause is the one that explains most; empty: the service was reached.
+	// Cause is the one that explains most; empty: the service was reached, by one of the ways.
 	Cause  Cause  `json:"cause,omitempty"`
 	Advice string `json:"advice,omitempty"`
+	// At are the relays that a cause is about.
+	At []string `json:"at,omitempty"`
+	// Reached are the ways by which the service was reached, and Missed, if there are any, those by which it was not.
+	Reached []string `json:"reached,omitempty"`
+	Missed  []Miss   `json:"missed,omitempty"`
+}
+
+// A Miss is a way that does not lead to a service which another way reaches.
+type Miss struct {
+	Way    string `json:"way"`
+	Cause  Cause  `json:"cause"`
+	Advice string `json:"advice"`
 }
 
 const (
@@ -59,14 +87,16 @@ const (
 // examination is one that is under way.
 type examination struct {
 	*Doctor
-	tell   func(Step)
-	report Report
+	tell    func(Step)
+	report  Report
+	relayed bool               // whether the peer is reached by relays, if at all
+	at      map[Cause][]string // the relays that a cause is about
 }
 
 // Examine looks at everything between this node and a service, "PEER:SERVICE", tells each step as it is done, and
 // reports the cause that explains most.
 func (d *Doctor) Examine(ctx context.Context, target string, tell func(Step)) Report {
-	e := &examination{Doctor: d, tell: tell}
+	e := &examination{Doctor: d, tell: tell, at: make(map[Cause][]string)}
 	if e.Now == nil {
 		e.Now = time.Now
 	}
@@ -89,21 +119,54 @@ func (e *examination) add(s Step) {
 	}
 }
 
+// blame notes which relays a cause is about.
+func (e *examination) blame(c Cause, relays ...string) {
+	for _, r := range relays {
+		if !slices.Contains(e.at[c], r) {
+			e.at[c] = append(e.at[c], r)
+		}
+	}
+}
+
+// weight is a cause's rank. Of a peer that says itself where it is, and names no relay, a relay that fails explains nothing.
+func (e *examination) weight(c Cause) int {
+	if !e.relayed && (c == RelayBlocked || c == RelaySilent) {
+		return rank(Unknown)
+	}
+	return rank(c)
+}
+
 // conclude picks the cause that is nearest to the service: what fails later on the way explains more than what fails on
 // one way of several. Of a service that was reached only what is wrong with this machine counts.
 func (e *examination) conclude() {
-	best := -1
-	if n := len(e.report.Steps); n > 0 && e.report.Steps[n-1].Name == stepDial && e.report.Steps[n-1].Cause == "" {
-		best = rank(State) - 1
-	}
-	for i := range e.report.Steps {
-		s := &e.report.Steps[i]
-		if r := rank(s.Cause); r > best {
-			best = r
-			e.report.Cause = s.Cause
+	r := &e.report
+	ends := make(map[string]Step) // of ways
+	for _, s := range r.Steps {
+		if s.Way != "" {
+			ends[s.Way] = s
 		}
 	}
-	e.report.Advice = advice[e.report.Cause]
+	best := -1
+	var missed []Miss
+	for _, way := range slices.Sorted(maps.Keys(ends)) {
+		switch s := ends[way]; {
+		case s.Cause != "":
+			missed = append(missed, Miss{way, s.Cause, cmp.Or(s.Advice, advice[s.Cause])})
+		case !s.Skipped:
+			r.Reached = append(r.Reached, way)
+		}
+	}
+	if len(r.Reached) > 0 {
+		r.Missed, best = missed, rank(State)-1
+	}
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		if w := e.weight(s.Cause); s.Cause != "" && w >= best && (w > best || s.Advice != "") {
+			best = w
+			r.Cause, r.Advice = s.Cause, cmp.Or(s.Advice, advice[s.Cause])
+		}
+	}
+	r.At = e.at[r.Cause]
 }
 
 // Names of steps.
@@ -144,7 +207,7 @@ func (e *examination) clock(ctx context.Context) {
 		switch {
 		case err != nil:
 			s.Skipped, s.Detail = true, err.Error()
-			if c := causeOf(err); c == Certificate {
+			if c := CauseOf(err); c == Certificate {
 				s.Cause, s.Skipped = c, false
 			}
 		case off.Abs() > clockSkew:
@@ -176,16 +239,33 @@ func date(ctx context.Context, u string) (time.Time, error) {
 
 // name finds out whom the target means.
 func (e *examination) name(ctx context.Context, target string) (id identity.ID, service string, ok bool) {
+	bad := func(err error) (identity.ID, string, bool) {
+		e.add(Step{Name: stepName, Target: target, Cause: BadTarget, Detail: err.Error()})
+		return identity.ID{}, "", false
+	}
+	if e.Spell != nil {
+		spelled, err := e.Spell(target)
+		if err != nil {
+			return bad(err)
+		}
+		target = spelled
+	}
 	peer, service, _ := strings.Cut(target, ":")
 	name, named := strings.CutSuffix(peer, ".mesh")
+	if named && !registry.ValidName(name) {
+		target, named = name+":"+service, false // an ID, or an error that says what is wrong with it
+	}
 	if !named {
 		a, err := mesh.ParseAddr(target)
 		if err != nil {
-			e.add(Step{Name: stepName, Target: target, Cause: BadTarget, Detail: err.Error()})
-			return id, "", false
+			return bad(err)
 		}
 		e.add(Step{Name: stepName, Target: target, Detail: "it is an ID, which needs no directory"})
 		return a.ID, a.Service, true
+	}
+	_, err := mesh.ParseAddr(e.Node.ID().String() + ":" + service)
+	if a, ok := errors.AsType[*mesh.AddrError](err); ok {
+		return bad(errors.New(a.Why))
 	}
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -206,7 +286,7 @@ func (e *examination) name(ctx context.Context, target string) (id identity.ID, 
 	if why != nil {
 		s.Detail = why.Error()
 	}
-	if c := causeOf(why); c == DNS || c == Blocked || c == Certificate {
+	if c := CauseOf(why); c == DNS || c == Blocked || c == Certificate {
 		s.Cause = c
 	}
 	e.add(s)
@@ -235,7 +315,7 @@ func (e *examination) record(ctx context.Context, id identity.ID) *registry.Reco
 	case errors.Is(err, registry.ErrNotFound):
 		s.Cause, s.Detail = NoRecord, err.Error()
 	case err != nil:
-		if s.Cause = causeOf(err); s.Cause == "" {
+		if s.Cause = CauseOf(err); s.Cause == "" {
 			s.Cause = Directory
 		}
 		s.Detail = err.Error()
@@ -269,7 +349,7 @@ func (e *examination) relays(rec *registry.Record) {
 		}
 	}
 	s := Step{Name: stepRelays, Detail: fmt.Sprintf("the peer is reserved at %d relays, in %d networks", len(relays), len(groups))}
-	if len(relays) < 2 {
+	if len(relays) < 2 && (e.Dialer == nil || e.Dialer.Split.MinPaths != 1) {
 		s.Cause = NoDisjointRelay
 	}
 	e.add(s)
@@ -277,18 +357,36 @@ func (e *examination) relays(rec *registry.Record) {
 
 // dial does what the program would.
 func (e *examination) dial(ctx context.Context, id identity.ID, service string) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	target := id.String() + ":" + service
-	s := Step{Name: stepDial, Target: id.Short() + ":" + service}
-	c, err := (&mesh.Dialer{Node: e.Node, RelayedOnly: e.RelayedOnly}).Dial(ctx, target)
-	if err != nil {
-		if s.Cause = causeOf(err); s.Cause == "" {
+	d := e.Dialer
+	if d == nil {
+		d = &mesh.Dialer{Node: e.Node, RelayedOnly: e.RelayedOnly}
+	}
+	s := Step{Name: stepDial, Target: id.Short() + ":" + service, Way: cmp.Or(e.Way, stepDial)}
+	failed := dialled(ctx, d, id.String()+":"+service, &s)
+	if failed != nil {
+		var relays []string
+		if s.Cause, relays = causeOf(failed); s.Cause == "" {
 			s.Cause = Unknown
 		}
-		s.Detail = err.Error()
-		e.add(s)
-		return
+		e.blame(s.Cause, relays...)
+		s.Detail = failed.Error()
+	}
+	e.add(s)
+	switch {
+	case e.Further == nil:
+	case failed == nil, s.Cause == UnknownService, s.Cause == Unauthorized, s.Cause == BusyService:
+		for _, s := range e.Further(ctx, id, service, failed) {
+			e.add(s)
+		}
+	}
+}
+
+func dialled(ctx context.Context, d *mesh.Dialer, addr string, s *Step) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := d.Dial(ctx, addr)
+	if err != nil {
+		return err
 	}
 	defer c.Close()
 	var paths []string
@@ -300,5 +398,5 @@ func (e *examination) dial(ctx context.Context, id identity.ID, service string) 
 		paths = append(paths, fmt.Sprintf("%s (%v, %v)", via, p.State, p.RTT.Round(10*time.Microsecond)))
 	}
 	s.Detail = "reached " + strings.Join(paths, "; ")
-	e.add(s)
+	return nil
 }

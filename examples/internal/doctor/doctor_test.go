@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,39 @@ func knowing(t *testing.T, k *identity.Key, dir registry.Directory, r *registry.
 	return &doctor.Doctor{Node: start(t, &mesh.Node{Directory: dir})}, k.ID().String() + ":x"
 }
 
+// recordOf is a record of where a key's node says that it is.
+func recordOf(t *testing.T, k *identity.Key, addrs ...multiaddr.Multiaddr) *registry.Record {
+	t.Helper()
+	now := time.Now()
+	r := &registry.Record{Sequence: now.UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(), Addrs: addrs}
+	if err := r.Sign(k); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// gone is where a relay was that has ended. The peer, if there is one, had a reservation there and runs on.
+func gone(t *testing.T, peer *mesh.Node) []multiaddr.Multiaddr {
+	t.Helper()
+	relay := start(t, &mesh.Node{ListenAddrs: addrs(t, local), Relay: &mesh.RelayConfig{}})
+	if peer != nil {
+		peer.Bootstrap = relay.Addrs()
+		server(t, peer, 1)
+	}
+	was := relay.Addrs()
+	relay.Close()
+	return was
+}
+
+// mistyped is an ID with a character changed.
+func mistyped(id string) string {
+	other := "a"
+	if id[20] == 'a' {
+		other = "b"
+	}
+	return id[:20] + other + id[21:]
+}
+
 var seeds = map[string]seed{
 	"nothing": {"", func(t *testing.T) (*doctor.Doctor, string) {
 		s := server(t, &mesh.Node{ListenAddrs: addrs(t, local)}, 0)
@@ -271,6 +305,48 @@ var seeds = map[string]seed{
 	"bad target": {doctor.BadTarget, func(t *testing.T) (*doctor.Doctor, string) {
 		return &doctor.Doctor{Node: start(t, &mesh.Node{})}, "what?"
 	}},
+	"no service": {doctor.BadTarget, func(t *testing.T) (*doctor.Doctor, string) {
+		d, _ := to(t, key(t).ID(), gone(t, nil)...)
+		return d, "ann.mesh"
+	}},
+	"no service of an ID": {doctor.BadTarget, func(t *testing.T) (*doctor.Doctor, string) {
+		d, _ := to(t, key(t).ID(), gone(t, nil)...)
+		return d, key(t).ID().String()
+	}},
+	"mistyped ID": {doctor.BadTarget, func(t *testing.T) (*doctor.Doctor, string) {
+		return &doctor.Doctor{Node: start(t, &mesh.Node{Directory: memory.New()})}, mistyped(key(t).ID().String()) + ".mesh:x"
+	}},
+	"relay down": {doctor.RelayBlocked, func(t *testing.T) (*doctor.Doctor, string) {
+		s := &mesh.Node{}
+		return to(t, s.ID(), gone(t, s)...)
+	}},
+	"relays down, and the peer's own port blocked": {doctor.RelayBlocked, func(t *testing.T) (*doctor.Doctor, string) {
+		k := key(t)
+		l := listen(t)
+		l.Close()
+		circuit, err := transport.Circuit(gone(t, nil)[0], k.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return knowing(t, k, memory.New(), recordOf(t, k, at(t, l, "/ws", k.ID()), circuit))
+	}},
+	"a relay down that is not the peer's": {doctor.Blocked, func(t *testing.T) (*doctor.Doctor, string) {
+		k := key(t)
+		l := listen(t)
+		l.Close()
+		d, target := knowing(t, k, memory.New(), recordOf(t, k, at(t, l, "/ws", k.ID())))
+		return &doctor.Doctor{Node: start(t, &mesh.Node{Directory: d.Node.Directory, Bootstrap: gone(t, nil)})}, target
+	}},
+	"relay with another key": {doctor.RelaySilent, func(t *testing.T) (*doctor.Doctor, string) {
+		s := &mesh.Node{}
+		was := gone(t, s)
+		base, _, _, err := transport.SplitPeer(was[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		start(t, &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{base}, Relay: &mesh.RelayConfig{}})
+		return to(t, s.ID(), was...)
+	}},
 	"wrong key": {doctor.Silent, func(t *testing.T) (*doctor.Doctor, string) {
 		s := server(t, &mesh.Node{ListenAddrs: addrs(t, local)}, 0)
 		base, _, _, err := transport.SplitPeer(s.Addrs()[0])
@@ -322,6 +398,24 @@ func TestSeeds(t *testing.T) {
 				for _, s := range r.Steps {
 					t.Logf("%+v", s)
 				}
+			}
+		})
+	}
+}
+
+// TestWhichRelay: of a relay that is down, and of one with another key, it is told which and where.
+func TestWhichRelay(t *testing.T) {
+	for _, name := range []string{"relay down", "relay with another key"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, target := seeds[name].plant(t)
+			base, id, _, err := transport.SplitPeer(d.Node.Bootstrap[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"relay " + id.Short() + " at " + base.String()}
+			if r := d.Examine(within(t), target, nil); !slices.Equal(r.At, want) {
+				t.Errorf("%q, want %q", r.At, want)
 			}
 		})
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
-	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 )
@@ -67,7 +66,7 @@ func runHere(ctx context.Context, a *program.App, s *settings, state *program.St
 	endPackets := h.packets.begin(ctx)
 	mux := http.NewServeMux()
 	h.handle(mux)
-	doctor.Handle(mux, n, &s.Node, state.Dir)
+	h.handleDoctor(mux, state.Dir, nil)
 	mux.HandleFunc("/", noDevice)
 	socket, err := admin.Listen(state.Dir, mux)
 	if err == nil {
@@ -85,7 +84,7 @@ func runHere(ctx context.Context, a *program.App, s *settings, state *program.St
 
 // noDevice answers what only a meshvpn that is up knows.
 func noDevice(w http.ResponseWriter, r *http.Request) {
-	text := fmt.Sprintf("the meshvpn that runs here has no network device, and does no %.40q: that takes meshvpn up. To find out whether a peer is reached: meshvpn doctor NAME.mesh:tcp/PORT", r.URL.Path)
+	text := fmt.Sprintf("the meshvpn that runs here has no network device, and does no %.40q: that takes meshvpn up. To find out whether a peer is reached: meshvpn doctor NAME:PORT", r.URL.Path)
 	admin.Fail(w, http.StatusNotFound, errors.New(text))
 }
 

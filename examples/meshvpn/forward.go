@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,16 +31,11 @@ func localCommand(a *program.App, s *settings) *cobra.Command {
 		Long:    "It is for this machine's users only. A port that the peer does not publish is tried at its address, if it is up.",
 		Example: "  meshvpn forward local 5432 ann:db\n  psql -h 127.0.0.1",
 		RunE: func(c *cobra.Command, args []string) error {
-			peer, port, _ := strings.Cut(args[1], ":")
-			addr, err := forward.PeerAddr(peer)
+			addr, err := forward.ServiceAddr(args[1])
 			if err != nil {
 				return &program.Error{Status: program.Usage, Err: err}
 			}
-			service, err := forward.Service(port)
-			if err != nil {
-				return &program.Error{Status: program.Usage, Err: err}
-			}
-			p.Listen, p.Addr, p.Relays = args[0], addr+":"+service, s.Relays
+			p.Listen, p.Addr, p.Relays = args[0], addr, s.Relays
 			return runPart(c.Context(), a, s, "local", p, showText(a.Out))
 		},
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 )
 
@@ -25,7 +24,7 @@ func newProgram() *program.Program {
 			return []*cobra.Command{
 				upCommand(a, s), downCommand(a), statusCommand(a), pingCommand(a),
 				serveCommand(a, s), proxyCommand(a, s), exitCommand(a, s), forwardCommand(a, s), inviteCommand(a, s), joinCommand(a, s),
-				doctor.Command(a, &s.Node),
+				doctorCommand(a, s),
 			}
 		},
 	}

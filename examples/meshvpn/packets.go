@@ -90,8 +90,17 @@ func (p *packets) dial(ctx context.Context, peer identity.ID, port uint16) (net.
 		return nil, err
 	}
 	_, at := book.Addrs(peer)
-	return stack.DialTCP(ctx, netip.AddrPortFrom(at, port))
+	c, err := stack.DialTCP(ctx, netip.AddrPortFrom(at, port))
+	if err != nil {
+		return nil, &portError{err}
+	}
+	return c, nil
 }
+
+// A portError is of a port that does not answer well, of a peer that is up and hears us.
+type portError struct{ error }
+
+func (e *portError) Unwrap() error { return e.error }
 
 // dial is how a part reaches a peer's services. A port that the peer does not publish is tried at its address: if it is
 // up, its rules decide.
@@ -117,15 +126,21 @@ func (h *host) dial(d *dialling) forward.Dial {
 // portOf is the peer and the port of "peer:tcp/80".
 func (h *host) portOf(ctx context.Context, addr string) (peer identity.ID, port uint16, ok bool) {
 	text, service, _ := strings.Cut(addr, ":")
-	digits, tcp := strings.CutPrefix(service, "tcp/")
-	n, err := strconv.ParseUint(digits, 10, 16)
-	if !tcp || err != nil {
+	if port, ok = portOfService(service); !ok {
 		return identity.ID{}, 0, false
 	}
+	var err error
 	if name, named := strings.CutSuffix(text, ".mesh"); named {
 		peer, err = h.book.Resolve(ctx, name)
 	} else {
 		peer, err = identity.ParseID(text)
 	}
-	return peer, uint16(n), err == nil
+	return peer, port, err == nil
+}
+
+// portOfService is the port of "tcp/80".
+func portOfService(service string) (port uint16, ok bool) {
+	digits, tcp := strings.CutPrefix(service, "tcp/")
+	n, err := strconv.ParseUint(digits, 10, 16)
+	return uint16(n), tcp && err == nil
 }

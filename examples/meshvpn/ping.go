@@ -13,8 +13,10 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/engine"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
 )
 
 // A pingQuestion is what the command asks.
@@ -43,7 +45,8 @@ func (t *tunnel) ping(ctx context.Context, q pingQuestion) (out []engine.Pong, e
 
 // resolve is whom a person means: by a name, an address or an ID.
 func (t *tunnel) resolve(ctx context.Context, text string) (identity.ID, error) {
-	if id, err := identity.ParseID(text); err == nil {
+	name := strings.TrimSuffix(text, ".mesh")
+	if id, err := identity.ParseID(name); err == nil {
 		return id, nil
 	}
 	if a, err := netip.ParseAddr(text); err == nil {
@@ -52,7 +55,10 @@ func (t *tunnel) resolve(ctx context.Context, text string) (identity.ID, error) 
 		}
 		return identity.ID{}, fmt.Errorf("%v is the address of no peer that is known here", a)
 	}
-	return t.named(ctx, strings.TrimSuffix(text, ".mesh"))
+	if !registry.ValidName(name) {
+		return identity.ID{}, forward.NoPeer(name)
+	}
+	return t.named(ctx, name)
 }
 
 func pingCommand(a *program.App) *cobra.Command {

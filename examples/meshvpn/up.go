@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
-	"github.com/splitmesh/splitmesh/examples/internal/doctor"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/tun"
@@ -83,7 +82,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 	mux := http.NewServeMux()
 	t.handle(mux)
 	h.handle(mux)
-	doctor.Handle(mux, n, &s.Node, state.Dir)
+	h.handleDoctor(mux, state.Dir, t)
 	admin.Handle(mux, "POST /down", func(context.Context, admin.Nothing) (admin.Nothing, error) {
 		cancel()
 		return admin.Nothing{}, nil

@@ -121,6 +121,9 @@ type Pong struct {
 // pingSize is that of a small packet.
 const pingSize = 56
 
+// ErrNotHeard reports a peer that takes nothing of what we send.
+var ErrNotHeard = errors.New("the peer allows us nothing: it needs a rule such as allow NAME icmp")
+
 // Ping has a peer send a frame back n times and calls each with what came of it. It needs that the peer hears us.
 func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong) error) error {
 	d := e.cfg.Dialer
@@ -141,7 +144,7 @@ func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong
 		}
 		if _, err := io.ReadFull(conn, answer); err != nil {
 			if errors.Is(err, io.EOF) {
-				err = errors.New("the peer allows us nothing: it needs a rule such as allow NAME icmp")
+				err = ErrNotHeard
 			}
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
 	"github.com/splitmesh/splitmesh/registry/file"
 )
 
@@ -39,12 +40,16 @@ func NewAccess(hosts *file.Hosts, peers []string, all bool) (*Access, error) {
 // Peer is the peer of an ID or of a petname in the hosts file, with or without .mesh. Names that a directory gives are
 // of no use here: they are the word of others.
 func Peer(hosts *file.Hosts, text string) (identity.ID, error) {
-	if id, err := identity.ParseID(text); err == nil {
+	name := strings.TrimSuffix(text, ".mesh")
+	if id, err := identity.ParseID(name); err == nil {
 		return id, nil
 	}
 	now := &file.Hosts{Path: hosts.Path} // as it is, not as it was a second ago: the peer may have just joined
-	if id, ok := now.Petname(strings.TrimSuffix(text, ".mesh")); ok {
+	if id, ok := now.Petname(name); ok {
 		return id, nil
+	}
+	if !registry.ValidName(name) {
+		return identity.ID{}, NoPeer(name)
 	}
 	return identity.ID{}, fmt.Errorf("%.80q is neither an ID nor a petname in %s: write a line \"ID NAME\" there, or invite the peer", text, hosts.Path)
 }

@@ -29,9 +29,28 @@ func PeerAddr(peer string) (string, error) {
 		return id.String(), nil
 	}
 	if !registry.ValidName(peer) {
-		return "", fmt.Errorf("%.80q is neither an ID nor a name", peer)
+		return "", NoPeer(peer)
 	}
 	return peer + ".mesh", nil
+}
+
+// NoPeer says why a text is neither an ID nor a name. What is longer than a name may be is an ID that was mistyped.
+func NoPeer(text string) error {
+	if _, err := identity.ParseID(text); err != nil && len(text) > registry.MaxName && !strings.ContainsAny(text, ".-:/ ") {
+		return err
+	}
+	return fmt.Errorf("%.80q is neither an ID nor a name", text)
+}
+
+// ServiceAddr is "PEER:PORT", as a person writes it, as mesh.Dial wants it.
+func ServiceAddr(text string) (string, error) {
+	peer, port, _ := strings.Cut(text, ":")
+	addr, err := PeerAddr(peer)
+	if err != nil {
+		return "", err
+	}
+	service, err := Service(port)
+	return addr + ":" + service, err
 }
 
 // Service is the service of a port or of a name: "tcp/80", "tcp/wiki".

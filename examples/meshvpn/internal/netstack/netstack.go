@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -185,10 +186,13 @@ func fullAddr(a netip.AddrPort) (tcpip.FullAddress, tcpip.NetworkProtocolNumber)
 	return full, protocol
 }
 
-// DialTCP connects to a TCP port.
+// DialTCP connects to a TCP port. One that refuses is syscall.ECONNREFUSED, as the kernel has it.
 func (s *Stack) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	full, protocol := fullAddr(to)
 	c, err := gonet.DialContextTCP(ctx, s.stack, full, protocol)
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Err.Error() == new(tcpip.ErrConnectionRefused).String() { // gonet keeps the text alone
+		e.Err = syscall.ECONNREFUSED
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -133,6 +133,7 @@ func TestTwice(t *testing.T) {
 		"list":        {[]string{"--state", other, overWS, "--monitor.listen=", "--relay.allow-file", garbage}, program.Settings, garbage + ":1: "},
 		"site":        {[]string{"--state", other, overWS, "--monitor.listen=", "--site.root", garbage}, program.Settings, "site.root: "},
 		"token":       {[]string{"--state", other, overWS, "--monitor.listen=", "--registry.serve=site", "--registry.read-token-file", filepath.Join(dir, "none")}, program.Settings, "registry.read-token-file: "},
+		"idle token":  {[]string{"--state", other, overWS, "--monitor.listen=", "--registry.read-token-file", filepath.Join(dir, "none")}, program.Settings, "registry.read-token-file: "},
 		"nothing":     {[]string{"--state", other}, program.Settings, "node.listen: a relay has to be reached"},
 	} {
 		if status, out := ask(t, append([]string{"run"}, tt.args...)...); status != tt.status || !strings.Contains(out, tt.want) {

@@ -28,7 +28,8 @@ type directoryServer struct {
 // newDirectoryServer returns nil when none is wanted.
 func newDirectoryServer(s *registrySettings, state *program.State, log *slog.Logger) (*directoryServer, error) {
 	if s.Serve == "" {
-		return nil, nil
+		_, _, err := s.tokens() // what is wrong is told before somebody relies on it
+		return nil, err
 	}
 	d := &directoryServer{close: func() error { return nil }}
 	if s.Keep == "file" {
@@ -51,21 +52,24 @@ func (d *directoryServer) reload(s *registrySettings, log *slog.Logger) (use fun
 		return func() {}, nil
 	}
 	o := httpregistry.Options{Logger: log, PerAddress: httpregistry.Rate{Every: time.Second / time.Duration(s.Requests), Burst: 10 * s.Requests}}
-	for _, t := range []struct {
-		setting, path string
-		token         *httpregistry.Token
-	}{{"read-token-file", s.ReadTokenFile, &o.ReadToken}, {"write-token-file", s.WriteTokenFile, &o.WriteToken}} {
-		text, err := node.SecretOf("registry."+t.setting, t.path)
-		if err != nil {
-			return nil, err
-		}
-		*t.token = httpregistry.Token(text)
+	if o.ReadToken, o.WriteToken, err = s.tokens(); err != nil {
+		return nil, err
 	}
 	if s.ClientHeader != "" {
 		o.ClientAddr = clientAddr(s.ClientHeader)
 	}
 	h := httpregistry.NewHandler(d.dir, o)
 	return func() { d.handler.Store(&h) }, nil
+}
+
+// tokens are those of readers and of who publishes.
+func (s *registrySettings) tokens() (read, write httpregistry.Token, err error) {
+	r, err := node.SecretOf("registry.read-token-file", s.ReadTokenFile)
+	if err != nil {
+		return "", "", err
+	}
+	w, err := node.SecretOf("registry.write-token-file", s.WriteTokenFile)
+	return httpregistry.Token(r), httpregistry.Token(w), err
 }
 
 // clientAddr reads the address of the client in a header that a proxy writes: the last of a list, which is the proxy's own

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -150,6 +151,52 @@ func (s *relaySettings) Validate() (out []config.Problem) {
 	} {
 		if n.v < 0 || n.v > math.MaxInt32 {
 			out = append(out, config.Problem{Path: n.path, Text: fmt.Sprintf("%d is not between 0 and %d", n.v, math.MaxInt32)})
+		}
+	}
+	return out
+}
+
+// Check implements config.Checker.
+func (s *relaySettings) Check() (out []config.Problem) {
+	for _, f := range []struct{ path, file string }{{"allow-file", s.AllowFile}, {"deny-file", s.DenyFile}} {
+		if _, err := listed(nil, f.file); err != nil {
+			out = append(out, config.Problem{Path: f.path, Text: err.Error()})
+		}
+	}
+	return out
+}
+
+// Check implements config.Checker.
+func (s *siteSettings) Check() (out []config.Problem) {
+	if s.Root == "" {
+		return nil
+	}
+	root, err := os.OpenRoot(s.Root)
+	if err != nil {
+		return []config.Problem{{Path: "root", Text: err.Error()}}
+	}
+	root.Close()
+	return nil
+}
+
+// Check implements config.Checker.
+func (s *tlsSettings) Check() (out []config.Problem) {
+	if s.Cert != "" {
+		if _, path, err := loadCert(s); err != nil {
+			out = append(out, config.Problem{Path: path, Text: err.Error()})
+		}
+	}
+	if _, err := s.roots(); err != nil {
+		out = append(out, config.Problem{Path: "acme-roots", Text: err.Error()})
+	}
+	return out
+}
+
+// Check implements config.Checker.
+func (s *registrySettings) Check() (out []config.Problem) {
+	for _, f := range []struct{ path, file string }{{"read-token-file", s.ReadTokenFile}, {"write-token-file", s.WriteTokenFile}} {
+		if _, err := node.Secret(f.file); err != nil {
+			out = append(out, config.Problem{Path: f.path, Text: err.Error()})
 		}
 	}
 	return out

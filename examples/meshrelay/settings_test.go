@@ -71,6 +71,41 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// TestNamedFiles: config check reads the files that are named, and says which is wrong.
+func TestNamedFiles(t *testing.T) {
+	dir := t.TempDir()
+	garbage, none := write(t, filepath.Join(dir, "garbage"), "-----BEGIN\n"), filepath.Join(dir, "none")
+	cert := newPair(t, t.TempDir(), nil)
+	const ws = "node: {listen: [/ip4/0.0.0.0/tcp/4001/ws]"
+	const wss = "node: {listen: [/ip4/0.0.0.0/tcp/443/wss]}\n"
+	for name, tt := range map[string]struct{ yaml, want string }{
+		"allow":              {ws + "}\nrelay: {allow-file: " + none + "}\n", ":2:21: relay.allow-file: open " + none},
+		"deny":               {ws + "}\nrelay: {deny-file: " + garbage + "}\n", ":2:20: relay.deny-file: " + garbage + ":1: "},
+		"root":               {ws + "}\nsite: {root: " + none + "}\n", ":2:14: site.root: "},
+		"root is a file":     {ws + "}\nsite: {root: " + garbage + "}\n", "site.root: "},
+		"network key":        {ws + ", network-key-file: " + garbage + "}\n", "node.network-key-file: network key: " + garbage + " must hold 64 hexadecimal digits"},
+		"passphrase":         {ws + ", passphrase-file: " + none + "}\n", "node.passphrase-file: "},
+		"token":              {ws + ", registries: ['https://r.example'], registry-token-file: " + none + "}\n", "node.registry-token-file: "},
+		"readers' token":     {ws + "}\nregistry: {read-token-file: " + none + "}\n", ":2:29: registry.read-token-file: "},
+		"publishers' token":  {ws + "}\nregistry: {serve: site, write-token-file: " + none + "}\n", "registry.write-token-file: "},
+		"certificate":        {wss + "tls: {cert: " + garbage + ", key: " + cert.key + "}\n", ":2:13: tls.cert: " + garbage + " holds no certificate"},
+		"no certificate":     {wss + "tls: {cert: " + none + ", key: " + cert.key + "}\n", ":2:13: tls.cert: "},
+		"its key":            {wss + "tls: {cert: " + cert.cert + ", key: " + garbage + "}\n", "tls.key: " + garbage + " for the certificate in " + cert.cert},
+		"no key":             {wss + "tls: {cert: " + cert.cert + ", key: " + none + "}\n", "tls.key: "},
+		"another's key":      {wss + "tls: {cert: " + cert.cert + ", key: " + newPair(t, t.TempDir(), nil).key + "}\n", "tls.key: "},
+		"authority's roots":  {wss + "tls: {acme-domains: [a.example], acme-roots: " + garbage + "}\n", "tls.acme-roots: " + garbage + " holds no certificate"},
+		"two at once, first": {ws + "}\nrelay: {allow-file: " + none + ", deny-file: " + none + "}\n", "relay.allow-file: "},
+		"two at once, other": {ws + "}\nrelay: {allow-file: " + none + ", deny-file: " + none + "}\n", "relay.deny-file: "},
+	} {
+		if status, _, said := checked(t, tt.yaml); status != program.Settings || !strings.Contains(said, tt.want) {
+			t.Errorf("%s: status %d: %s", name, status, said)
+		}
+	}
+	if status, _, said := checked(t, wss+"tls: {cert: "+cert.cert+", key: "+cert.key+"}\nsite: {root: "+dir+"}\n"); status != program.OK {
+		t.Error(said)
+	}
+}
+
 // TestNeedsRestart: what SIGHUP changes, and what not.
 func TestNeedsRestart(t *testing.T) {
 	for path, want := range map[string]bool{

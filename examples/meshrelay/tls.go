@@ -47,9 +47,9 @@ func newCertificates(all *settings, state *program.State, log *slog.Logger) (*ce
 	case s.Cert == "":
 		return nil, nil
 	}
-	cert, err := loadCert(s)
+	cert, path, err := loadCert(s)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("tls.%s: %w", path, err)
 	}
 	c.cert.Store(cert)
 	c.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -59,12 +59,40 @@ func newCertificates(all *settings, state *program.State, log *slog.Logger) (*ce
 	return c, nil
 }
 
-func loadCert(s *tlsSettings) (*tls.Certificate, error) {
-	cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+// loadCert reads both files. path is the setting whose fault an error is.
+func loadCert(s *tlsSettings) (_ *tls.Certificate, path string, err error) {
+	chain, err := os.ReadFile(s.Cert)
 	if err != nil {
-		return nil, fmt.Errorf("tls.cert: %w", err)
+		return nil, "cert", err
 	}
-	return &cert, nil
+	if !x509.NewCertPool().AppendCertsFromPEM(chain) {
+		return nil, "cert", fmt.Errorf("%s holds no certificate in PEM", s.Cert)
+	}
+	key, err := os.ReadFile(s.Key)
+	if err != nil {
+		return nil, "key", err
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil { // of the chain, too, if one in it can't be read
+		return nil, "key", fmt.Errorf("%s for the certificate in %s: %w", s.Key, s.Cert, err)
+	}
+	return &cert, "", nil
+}
+
+// roots are the certificates by which the authority's web server is trusted; nil: the system's.
+func (s *tlsSettings) roots() (*x509.CertPool, error) {
+	if s.Roots == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(s.Roots)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", s.Roots)
+	}
+	return roots, nil
 }
 
 // challenged is where the site answers the authority: the first address with TLS. An empty host is every one.
@@ -87,15 +115,9 @@ func challenged(listen []multiaddr.Multiaddr) (host string, port int) {
 // acme has an authority prove the names over the site's own port, which has the library find it taken: no other is needed.
 // The authority comes to 443; what leads from there to the site is the owner's to make.
 func (c *certificates) acme(s *tlsSettings, host string, port int, state *program.State, log *slog.Logger) error {
-	var roots *x509.CertPool // nil: the system's
-	if s.Roots != "" {
-		pem, err := os.ReadFile(s.Roots)
-		if err != nil {
-			return fmt.Errorf("tls.acme-roots: %w", err)
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("tls.acme-roots: %s holds no certificate in PEM", s.Roots)
-		}
+	roots, err := s.roots()
+	if err != nil {
+		return fmt.Errorf("tls.acme-roots: %w", err)
 	}
 	var magic *certmagic.Config
 	cache := certmagic.NewCache(certmagic.CacheOptions{
@@ -151,9 +173,9 @@ func (c *certificates) reload(s *tlsSettings) (use func(), err error) {
 	case s.Cert == "":
 		return nil, errors.New("tls.cert: the site has no certificate any more: a restart is needed for that")
 	}
-	cert, err := loadCert(s)
+	cert, path, err := loadCert(s)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("tls.%s: %w", path, err)
 	}
 	return func() { c.cert.Store(cert) }, nil
 }

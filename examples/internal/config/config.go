@@ -64,6 +64,10 @@ type origin struct {
 // A Problem is what a Validate method has to say of one setting. Path is relative to the struct that has the method.
 type Problem struct{ Path, Text string }
 
+// A Checker is a struct of settings that names files, or other things outside. Check returns what is wrong with those. It
+// only reads.
+type Checker interface{ Check() []Problem }
+
 // A Validator is a struct of settings that knows what goes together. Validate returns what does not.
 type Validator interface{ Validate() []Problem }
 
@@ -156,8 +160,17 @@ func (f *flagValue) String() string {
 
 func (f *flagValue) Type() string { return f.l.kind() }
 
-// Load reads the file, the environment and the flags. A file that does not exist is no error unless it must.
+// Load is Read and Validate.
 func (c *Settings) Load(path string, must bool) error {
+	if err := c.Read(path, must); err != nil {
+		return err
+	}
+	return c.Validate()
+}
+
+// Read reads the file, the environment and the flags. A file that does not exist is no error unless it must. What goes
+// together is for Validate.
+func (c *Settings) Read(path string, must bool) error {
 	var errs []error
 	if path != "" {
 		errs = append(errs, c.file(path, must)...)
@@ -172,17 +185,36 @@ func (c *Settings) Load(path string, must bool) error {
 			l.set("--"+l.path, split(l, l.given), &errs)
 		}
 	}
-	if len(errs) == 0 {
-		errs = c.validate("", reflect.ValueOf(c.root).Elem())
-	}
 	return errors.Join(errs...)
+}
+
+// Validate asks the Validators what does not go together.
+func (c *Settings) Validate() error {
+	return c.ask("", reflect.ValueOf(c.root).Elem(), func(v any) []Problem {
+		if w, ok := v.(Validator); ok {
+			return w.Validate()
+		}
+		return nil
+	})
+}
+
+// Check asks the Checkers. What Validate has to say is not for it.
+func (c *Settings) Check() error {
+	return c.ask("", reflect.ValueOf(c.root).Elem(), func(v any) []Problem {
+		if w, ok := v.(Checker); ok {
+			return w.Check()
+		}
+		return nil
+	})
 }
 
 // set gives the setting a value, or adds to errs why not.
 func (l *leaf) set(where string, texts []string, errs *[]error) {
 	l.origin = origin{where}
 	if l.value.Kind() != reflect.Slice {
-		if err := setText(l.value, texts[0]); err != nil {
+		if _, ok := l.value.Interface().(optional); ok && texts[0] == "" {
+			l.value.SetZero()
+		} else if err := setText(l.value, texts[0]); err != nil {
 			*errs = append(*errs, &Error{where, l.path, err.Error()})
 		}
 		return
@@ -195,6 +227,9 @@ func (l *leaf) set(where string, texts []string, errs *[]error) {
 	}
 	l.value.Set(list)
 }
+
+// An optional value may be none, which is written as nothing.
+type optional interface{ IsZero() bool }
 
 // setText gives one value what a text says.
 func setText(v reflect.Value, text string) error {
@@ -274,21 +309,20 @@ func textOf(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// validate asks the Validators, the outermost first.
-func (c *Settings) validate(prefix string, v reflect.Value) (errs []error) {
-	if w, ok := v.Addr().Interface().(Validator); ok {
-		for _, p := range w.Validate() {
-			path := prefix + p.Path
-			errs = append(errs, &Error{c.Where(path), path, p.Text})
-		}
+// ask asks the structs for problems, the outermost first.
+func (c *Settings) ask(prefix string, v reflect.Value, about func(any) []Problem) error {
+	var errs []error
+	for _, p := range about(v.Addr().Interface()) {
+		path := prefix + p.Path
+		errs = append(errs, &Error{c.Where(path), path, p.Text})
 	}
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if isSection(f.Type) {
-			errs = append(errs, c.validate(prefix+f.Tag.Get("name")+".", v.Field(i))...)
+			errs = append(errs, c.ask(prefix+f.Tag.Get("name")+".", v.Field(i), about))
 		}
 	}
-	return errs
+	return errors.Join(errs...)
 }
 
 // Where says who gave a setting the value that it has, or who gave the first in a section its.

@@ -27,6 +27,7 @@ type settings struct {
 	Log    log           `name:"log"`
 	Listen []config.Addr `name:"listen" help:"where neighbours reach it"`
 	Name   string        `name:"name" help:"what it is called"`
+	Public config.Addr   `name:"public" help:"where others reach it"`
 	Limits limits        `name:"limits"`
 }
 
@@ -111,7 +112,7 @@ func TestErrors(t *testing.T) {
 		flags []string
 		want  []string
 	}{
-		"unknown key":        {file: "name: a\nlisten_: []\n", want: []string{`s.yaml:2:1: unknown key "listen_"; allowed here: log, listen, name, limits`}},
+		"unknown key":        {file: "name: a\nlisten_: []\n", want: []string{`s.yaml:2:1: unknown key "listen_"; allowed here: log, listen, name, public, limits`}},
 		"unknown below":      {file: "limits:\n  circuit: 1\n", want: []string{`s.yaml:2:3: unknown key "circuit"; allowed here: circuits, rate, wait, deny`}},
 		"all at once":        {file: "name: [a]\nlog: {json: 1}\nlimits: {circuits: many}", want: []string{`s.yaml:1:7: name: want string, not a list`, `s.yaml:2:13: log.json: want bool, not the number 1`, `s.yaml:3:20: limits.circuits: want int, not "many"`}},
 		"a section's place":  {file: "limits: 3", want: []string{`s.yaml:1:9: limits: the number 3 stands where settings belong: circuits, rate, wait, deny`}},
@@ -213,6 +214,18 @@ func TestPrint(t *testing.T) {
 	}
 	if !strings.Contains(b.String(), "# how long (duration; from default)\n  wait: 1m0s\n") {
 		t.Error(b.String())
+	}
+}
+
+// TestNone: what may be none is so when nothing is written, and an item of a list may not.
+func TestNone(t *testing.T) {
+	t.Setenv("MESH_TEST_PUBLIC", "")
+	s, _, err := load(t, "public: /ip4/192.0.2.1/tcp/1\n")
+	if err != nil || s.Public.Multiaddr != nil {
+		t.Error(s.Public, err)
+	}
+	if _, _, err := load(t, "listen: ['']\n"); err == nil {
+		t.Error("an address that is none is in a list")
 	}
 }
 

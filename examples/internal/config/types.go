@@ -13,6 +13,9 @@ import (
 // An Addr is a multiaddr.
 type Addr struct{ multiaddr.Multiaddr }
 
+// IsZero reports whether there is none.
+func (a Addr) IsZero() bool { return a.Multiaddr == nil }
+
 // UnmarshalText reads a multiaddr.
 func (a *Addr) UnmarshalText(b []byte) (err error) {
 	a.Multiaddr, err = transport.Parse(string(b))

@@ -92,6 +92,25 @@ func (s *Settings) Validate() (out []config.Problem) {
 	return out
 }
 
+// Check implements config.Checker. The hosts file is none of what it reads: one that is not there yet is told when the node
+// starts, and heeded when it comes.
+func (s *Settings) Check() (out []config.Problem) {
+	add := func(path string, err error) {
+		if err != nil {
+			out = append(out, config.Problem{Path: path, Text: err.Error()})
+		}
+	}
+	if s.NetworkKeyFile != "" {
+		_, err := networkKey(s.NetworkKeyFile)
+		add("network-key-file", err)
+	}
+	_, err := Secret(s.PassphraseFile)
+	add("passphrase-file", err)
+	_, err = Secret(s.TokenFile)
+	add("registry-token-file", err)
+	return out
+}
+
 // A Node is a mesh node with what it needs.
 type Node struct {
 	*mesh.Node

@@ -214,6 +214,9 @@ func TestFiles(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || program.Status(err) != program.Settings {
 			t.Errorf("%s: status %d: %v", name, program.Status(err), err)
 		}
+		if p := tt.s.Check(); len(p) != 1 || !strings.Contains("node."+p[0].Path+": "+p[0].Text, tt.want) {
+			t.Errorf("%s: Check says %v", name, p)
+		}
 	}
 	first := open(t, t.TempDir(), node.Settings{Listen: addrs(t, "/ip4/127.0.0.1/tcp/0")})
 	taken := node.Settings{Listen: []config.Addr{{Multiaddr: first.Addrs()[0][:2]}}}

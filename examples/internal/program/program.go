@@ -258,18 +258,36 @@ func (a *App) configCommand() *cobra.Command {
 		Long: "The settings come from the program's defaults, the file (see --config), the environment and flags; each stands above\n" +
 			"those before it. What is limits.rate in the file is the variable " + a.Program.Name + "_LIMITS_RATE, in upper case, and the flag --limits.rate.",
 	}
-	c.AddCommand(
-		a.WithSettings(&cobra.Command{
-			Use: "check", Short: "Say what is wrong with the settings, and where",
-			RunE: func(c *cobra.Command, _ []string) error {
-				_, err := fmt.Fprintln(c.OutOrStdout(), "the settings are in order")
+	show := &cobra.Command{
+		Use: "print", Short: "Print all settings as a file, with what they mean and where each comes from",
+		Long: "Print all settings as a file, with what they mean and where each comes from. What config check would object to is told\n" +
+			"as well, and is no failure: what is printed is a file to begin with.",
+		Example: "  " + a.Program.Name + " config print > " + a.Program.Name + ".yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.Settings.Read(a.settingsFile()); err != nil {
+				return &Error{Status: Settings, Err: err}
+			}
+			if err := a.Settings.Print(c.OutOrStdout()); err != nil {
 				return err
-			},
-		}),
-		a.WithSettings(&cobra.Command{
-			Use: "print", Short: "Print all settings as a file, with what they mean and where each comes from",
-			RunE: func(c *cobra.Command, _ []string) error { return a.Settings.Print(c.OutOrStdout()) },
-		}))
+			}
+			if err := a.Settings.Validate(); err != nil {
+				fmt.Fprintf(c.ErrOrStderr(), "%s: before these settings can be used:\n  %s\n", a.Program.Name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+			}
+			return nil
+		},
+	}
+	a.Settings.AddFlags(show.Flags())
+	c.AddCommand(a.WithSettings(&cobra.Command{
+		Use: "check", Short: "Say what is wrong with the settings, and where",
+		Long: "Say what is wrong with the settings, and where. The files that they name are read, too. Nothing is changed.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.Settings.Check(); err != nil {
+				return &Error{Status: Settings, Err: err}
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "the settings are in order")
+			return err
+		},
+	}), show)
 	return c
 }
 

@@ -73,6 +73,8 @@ func TestCommands(t *testing.T) {
 		{[]string{"config", "check", "--config", bad}, program.Settings, "", bad + ":2:15"},
 		{[]string{"config", "check"}, program.OK, "in order", ""},
 		{[]string{"config", "print", "--name=ann"}, program.OK, "name: ann", ""},
+		{[]string{"config", "print", "--config", bad}, program.OK, "format: xml", bad + `:2:15: log.format: "xml" is none of`},
+		{[]string{"config", "print", "--log.level=loud"}, program.Settings, "", "--log.level: "},
 		{[]string{"greet", "--config", filepath.Join(dir, "none")}, program.Settings, "", "no such file"},
 		{[]string{"gret"}, program.Usage, "", "unknown command"},
 		{[]string{"greet", "--nam=x"}, program.Usage, "", "See meshtest greet --help"},

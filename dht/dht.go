@@ -81,7 +81,7 @@ type blocker interface {
 // announces [registry.CapDHTServer].
 type Config struct {
 	// Bootstrap are nodes to ask first. The Network must know how to reach them. None: those that it says to know, as a
-	// [*mesh.Node] does of its own Bootstrap.
+	// [*mesh.Node] does of its own Bootstrap. It is asked each time: it may learn of more.
 	Bootstrap []identity.ID
 	// Client makes the node ask, and not answer: for nodes that listen at no address.
 	Client bool
@@ -176,9 +176,6 @@ func (d *DHT) Start(n Network) error {
 		return errors.New("dht: start: it runs already")
 	}
 	d.net, d.dial, d.table = n, n.Dial, kad.NewTable(kad.PeerKey(id))
-	if k, ok := n.(interface{ Known() []identity.ID }); ok && d.cfg.Bootstrap == nil {
-		d.cfg.Bootstrap = k.Known()
-	}
 	if f, ok := n.(fastDialer); ok {
 		d.dial = f.FastDial
 	}
@@ -227,6 +224,14 @@ func (d *DHT) Close() error {
 		return d.save()
 	}
 	return nil
+}
+
+// first are the nodes to ask when nobody else is known.
+func (d *DHT) first() []identity.ID {
+	if k, ok := d.net.(interface{ Known() []identity.ID }); ok && d.cfg.Bootstrap == nil {
+		return k.Known()
+	}
+	return d.cfg.Bootstrap
 }
 
 // begun returns an error if Start was not called, and otherwise waits for the first answer, for a little.

@@ -396,16 +396,16 @@ func TestHostileFile(t *testing.T) {
 	}
 }
 
-// A hasty network knows one node, and can ask without waiting for consent.
+// A hasty network knows one node, which may become another, and can ask without waiting for consent.
 type hasty struct {
 	Network
-	knows identity.ID
+	knows *atomic.Pointer[identity.ID]
 }
 
 var errHasty = errors.New("asked in haste")
 
 func (h hasty) FastDial(context.Context, string) (net.Conn, error) { return nil, errHasty }
-func (h hasty) Known() []identity.ID                               { return []identity.ID{h.knows} }
+func (h hasty) Known() []identity.ID                               { return []identity.ID{*h.knows.Load()} }
 
 // What a network can do beyond what it must is used.
 func TestNetworkThatCanMore(t *testing.T) {
@@ -416,13 +416,20 @@ func TestNetworkThatCanMore(t *testing.T) {
 	if _, err := n.Lookup(t.Context(), to.ID()); !errors.Is(err, errNotStarted) {
 		t.Errorf("before Start: %v", err)
 	}
-	if err := n.Start(hasty{f.node(t, Config{Client: true}), to.ID()}); err != nil {
+	var knows atomic.Pointer[identity.ID]
+	first := to.ID()
+	knows.Store(&first)
+	if err := n.Start(hasty{f.node(t, Config{Client: true}), &knows}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.call(t.Context(), to.ID(), nil, &query{Op: opPing}); !errors.Is(err, errHasty) {
 		t.Errorf("%v", err)
 	}
-	if !slices.Equal(n.cfg.Bootstrap, []identity.ID{to.ID()}) {
-		t.Errorf("it begins with %v", n.cfg.Bootstrap)
+	for range 2 {
+		if got := n.first(); !slices.Equal(got, []identity.ID{*knows.Load()}) {
+			t.Errorf("it begins with %v", got)
+		}
+		later := registrytest.Key(t).ID()
+		knows.Store(&later)
 	}
 }

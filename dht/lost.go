@@ -158,6 +158,7 @@ func (d *DHT) longest(now time.Time, n int, holds func(*missed) bool) map[identi
 // reach asks some of those who were lost, and the bootstrap nodes that are not known, whether they answer now, and reports
 // whether any does. It does so every reachAfter at most.
 func (d *DHT) reach(ctx context.Context) (any bool) {
+	first := d.first() // of the network, which may take locks of its own
 	d.mu.Lock()
 	now := time.Now()
 	if now.Sub(d.reached) < reachAfter {
@@ -166,7 +167,7 @@ func (d *DHT) reach(ctx context.Context) (any bool) {
 	}
 	d.reached = now
 	ask := d.longest(now, reachAtOnce, func(*missed) bool { return true })
-	for _, id := range d.cfg.Bootstrap {
+	for _, id := range first {
 		if _, ok := ask[id]; !ok && id != d.net.ID() && !d.table.Has(kad.PeerKey(id)) {
 			ask[id] = nil
 		}

@@ -206,7 +206,7 @@ func (d *DHT) seeds(ctx context.Context, target kad.Key) []*kad.Contact {
 		return known
 	}
 	var asking sync.WaitGroup
-	for _, id := range d.cfg.Bootstrap {
+	for _, id := range d.first() {
 		if id == d.net.ID() {
 			continue
 		}

@@ -29,6 +29,7 @@ type order struct {
 type reply struct {
 	command.Result
 	Error  string `json:"error,omitempty"`
+	Warn   string `json:"warn,omitempty"` // beside the result, which may be piped
 	Status int    `json:"status,omitempty"`
 }
 
@@ -40,7 +41,13 @@ func obey(ctx context.Context, s *command.Session, o order) *reply {
 	case err != nil:
 		return &reply{Error: err.Error(), Status: program.Status(err)}
 	}
-	return &reply{Result: *r}
+	out := &reply{Result: *r}
+	if o.Name == "invite" && len(o.Args) == 0 && len(s.Addrs()) == 0 {
+		if alone := s.Alone(); alone != "" {
+			out.Warn = "the invitation holds no address: " + alone
+		}
+	}
+	return out
 }
 
 func commands(a *program.App, s *settings) []*cobra.Command {
@@ -125,6 +132,9 @@ func tell(ctx context.Context, a *program.App, s *settings, json bool, o order) 
 	}
 	if r.Error != "" {
 		return &program.Error{Status: r.Status, Err: errors.New(r.Error)}
+	}
+	if r.Warn != "" {
+		fmt.Fprintf(a.Err, "%s: %s\n", a.Program.Name, program.Printable(r.Warn))
 	}
 	if json {
 		return program.ShowJSON(a.Out, r.Data)

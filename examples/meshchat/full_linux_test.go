@@ -24,7 +24,8 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 	env := append(environment(t, "Ann", ""), "STATE_DIRECTORY="+filepath.Join(disk, "state"))
-	invitation, status := once(t, environment(t, "Bob", ""), "invite")
+	_, bootstrap := relays(t, 1, 0) // else it is said that nobody can reach him
+	invitation, status := once(t, environment(t, "Bob", bootstrap), "invite")
 	if status != 0 {
 		t.Fatal(invitation)
 	}

@@ -285,7 +285,7 @@ func TestCommandLine(t *testing.T) {
 		}
 		if tt.args == nil {
 			own, _ := once(t, env, "invite")
-			tt.args = []string{"join", own}
+			tt.args = []string{"join", own[strings.LastIndexByte(own, '\n')+1:]} // behind what is said of it
 		}
 		if strings.Contains(tt.out, "no chat") {
 			dir := filepath.Join(stateDir(t), "mistyped")
@@ -299,5 +299,25 @@ func TestCommandLine(t *testing.T) {
 		if out, status := once(t, e, tt.args...); status != tt.status || !strings.Contains(out, tt.out) {
 			t.Errorf("%v: %d: %s", tt.args, status, out)
 		}
+	}
+}
+
+// TestInviteAlone: who makes an invitation that nobody can follow is told what to set, also while the program runs.
+func TestInviteAlone(t *testing.T) {
+	env := environment(t, "Ann", "")
+	alone := func() {
+		t.Helper()
+		if out, status := once(t, env, "invite"); status != 0 || !strings.Contains(out, "the invitation holds no address: nobody can reach this node: set node.bootstrap") {
+			t.Errorf("status %d: %s", status, out)
+		}
+	}
+	alone()
+	p := startPlain(t, env)
+	p.types("/me")
+	p.says("nick   Ann")
+	alone()
+	_, bootstrap := relays(t, 1, 0)
+	if out, status := once(t, environment(t, "Bob", bootstrap), "invite"); status != 0 || strings.Contains(out, "nobody can reach") {
+		t.Errorf("status %d: %s", status, out)
 	}
 }

@@ -54,7 +54,9 @@ func open(ctx context.Context, a *program.App, s *settings, state *program.State
 			return chat.Node{Node: n.Node, Close: n.Close}, nil
 		},
 	})
-	return &command.Session{Engine: e, Addrs: func() []multiaddr.Multiaddr { return whereabouts(s, e.Node()) }}, nil
+	return &command.Session{
+		Engine: e, Addrs: func() []multiaddr.Multiaddr { return whereabouts(s, e.Node()) }, Alone: func() string { return node.Unreachable(&s.Node, state) },
+	}, nil
 }
 
 // nodeWith are the settings of a node that knows more addresses.

@@ -166,6 +166,9 @@ func (p *invitePart) run(ctx context.Context, h *host, ready func(notice)) error
 	if i.NetworkKey != nil {
 		about += "\nIt holds the key of the private network: who has seen it can enter the network, even when the invitation has ended."
 	}
+	if len(i.Addrs) == 0 && h.node.Alone != "" {
+		about += "\nIt holds no address: " + h.node.Alone
+	}
 	ready(notice{Invitation: text, Text: about})
 	if p.NoWait {
 		return nil
@@ -205,7 +208,7 @@ func (h *host) whereabouts(ctx context.Context, extra []multiaddr.Multiaddr) ([]
 		}
 		add(a)
 	}
-	if len(n.ListenAddrs) == 0 || relaysOnly {
+	if n.Alone == "" && (len(n.ListenAddrs) == 0 || relaysOnly) {
 		waiting, cancel := context.WithTimeout(ctx, reservePatience)
 		_ = n.WaitReserved(waiting, 1) // without one there may be other ways
 		cancel()

@@ -67,6 +67,25 @@ func TestPrivateNetwork(t *testing.T) {
 	again.ended = true
 }
 
+// TestInviteAlone: who makes an invitation that nobody can follow is told what to set, also by the meshvpn that runs.
+func TestInviteAlone(t *testing.T) {
+	state := dir(t)
+	first := run(t, "invite", "--for", "bob", "--node.dht", "--state", state)
+	first.line(t)
+	second := run(t, "invite", "--for", "carl", "--no-wait", "--state", state)
+	second.line(t)
+	if err := second.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	second.ended = true
+	first.end(t)
+	for _, p := range []*running{first, second} {
+		if said := p.errs.String(); !strings.Contains(said, "It holds no address: nobody can reach this node: set node.bootstrap to relays") {
+			t.Error(said)
+		}
+	}
+}
+
 // TestPartsShareANode: commands with one state directory run in the first one's process.
 func TestPartsShareANode(t *testing.T) {
 	server, client := dir(t), dir(t)

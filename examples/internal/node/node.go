@@ -10,9 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/multiformats/go-multiaddr"
 
 	"github.com/splitmesh/splitmesh/dht"
 	"github.com/splitmesh/splitmesh/examples/internal/config"
@@ -117,6 +114,7 @@ type Node struct {
 	DHT   *dht.DHT       // nil: not used
 	Hosts *file.Hosts    // petnames
 	Key   *identity.Key  // the node's
+	Alone string         // what Unreachable said
 	close []func() error // in the order in which they are to be closed
 }
 
@@ -148,8 +146,12 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 		n.Hosts.Logger = log
 	}
 	n.Names = n.Hosts
-	if n.Bootstrap, err = firstAddrs(ctx, s, log); err != nil {
+	var late []string
+	if n.Bootstrap, late, err = firstAddrs(ctx, s.Bootstrap, log); err != nil {
 		return nil, err
+	}
+	if n.Alone = Unreachable(s, state); n.Alone != "" {
+		log.Warn(n.Alone)
 	}
 	for _, p := range n.Hosts.Peers() { // some may be relays; all are tried as such
 		n.Bootstrap = append(n.Bootstrap, n.Hosts.Addrs(p.ID)...)
@@ -160,17 +162,27 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 	if adjust != nil {
 		adjust(n.Node)
 	}
+	book := &lateBook{Resolver: n.Names}
+	if len(late) > 0 {
+		n.Names = book
+	}
 	n.close = append([]func() error{n.Node.Close}, n.close...)
 	if err := n.Start(ctx); err != nil {
 		return nil, program.Listening("node", err)
 	}
 	if n.DHT != nil {
-		if err := n.DHT.Start(n.Node); err != nil {
+		if err := n.DHT.Start(network{n.Node, book}); err != nil {
 			return nil, err
 		}
 	}
+	if len(late) > 0 {
+		n.close = append([]func() error{book.ask(late, log)}, n.close...)
+	}
 	return n, nil
 }
+
+// savedName is the file in the state directory with the nodes of the DHT that were known.
+const savedName = "dht"
 
 // Hosts is the hosts file of the settings: for what needs no node.
 func Hosts(s *Settings, state *program.State) *file.Hosts {
@@ -181,7 +193,7 @@ func Hosts(s *Settings, state *program.State) *file.Hosts {
 func (n *Node) directories(ctx context.Context, s *Settings, state *program.State, log *slog.Logger) error {
 	var all []registry.Directory
 	if s.DHT {
-		cfg := dht.Config{Client: len(s.Listen) == 0, Saved: state.Path("dht"), Private: n.NetworkKey != nil, Logger: log}
+		cfg := dht.Config{Client: len(s.Listen) == 0, Saved: state.Path(savedName), Private: n.NetworkKey != nil, Logger: log}
 		n.DHT = dht.New(cfg)
 		n.close = append(n.close, n.DHT.Close)
 		all = append(all, n.DHT)
@@ -224,30 +236,4 @@ func (n *Node) Close() error {
 	}
 	n.close = nil
 	return errors.Join(errs...)
-}
-
-// bootstrapPatience bounds the wait for sources of first addresses.
-const bootstrapPatience = 10 * time.Second
-
-// firstAddrs resolves the sources. One that fails is only logged as long as another does not, or others can find the node
-// itself: of two relays that begin with each other, one starts first.
-func firstAddrs(ctx context.Context, s *Settings, log *slog.Logger) ([]multiaddr.Multiaddr, error) {
-	if len(s.Bootstrap) == 0 {
-		return nil, nil
-	}
-	within, cancel := context.WithTimeout(ctx, bootstrapPatience)
-	defer cancel()
-	addrs, err := bootstrap.Resolve(within, s.Bootstrap...)
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("bootstrap: %w", context.Cause(ctx))
-	case len(addrs) > 0:
-		log.Warn("some of bootstrap is not to be had", "err", err)
-	case len(s.Listen) > 0:
-		log.Warn("nothing of bootstrap is to be had, and it is asked again at the next start: until somebody comes here, this node knows nobody", "err", err)
-	default:
-		return nil, fmt.Errorf("bootstrap: %w", err)
-	}
-	return addrs, nil
 }

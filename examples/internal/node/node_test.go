@@ -2,9 +2,13 @@ package node_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +18,9 @@ import (
 	"github.com/splitmesh/splitmesh/examples/internal/config"
 	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/registry/bootstrap"
 )
 
 func within(t *testing.T) context.Context {
@@ -152,21 +159,114 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestBootstrapDown: who can be found itself starts when nobody of bootstrap is up, and who can't does not.
-func TestBootstrapDown(t *testing.T) {
+// TestLateBootstrap: a node starts while nobody of bootstrap answers, as on a machine without a network, and asks again.
+// With what it is told then it dials, and is reserved at a relay.
+func TestLateBootstrap(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
-	down := []string{"https://" + l.Addr().String()}
-	first := open(t, t.TempDir(), node.Settings{Bootstrap: down, Listen: addrs(t, "/ip4/127.0.0.1/tcp/0")})
-	if len(first.Addrs()) != 1 {
-		t.Error(first.Addrs())
+	late := []string{"https://" + l.Addr().String()}
+	web := httptest.NewUnstartedServer(nil)
+	web.Listener.Close()
+	web.StartTLS() // for its certificate; it can't accept
+	roots := x509.NewCertPool()
+	roots.AddCert(web.Certificate())
+	was := http.DefaultTransport
+	http.DefaultTransport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
+	t.Cleanup(func() { http.DefaultTransport = was })
+
+	local := addrs(t, "/ip4/127.0.0.1/tcp/0")
+	relay, err := node.Open(within(t), &node.Settings{DHT: true, Listen: local}, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler),
+		func(n *mesh.Node) { n.Relay = new(mesh.RelayConfig) })
+	if err != nil {
+		t.Fatal(err)
 	}
-	_, err = node.Open(within(t), &node.Settings{Bootstrap: down}, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler), nil)
-	if err == nil || !strings.Contains(err.Error(), "bootstrap from \""+down[0]) {
+	t.Cleanup(func() { relay.Close() })
+	server := open(t, t.TempDir(), node.Settings{Bootstrap: []string{relay.Addrs()[0].String()}})
+	if _, err := server.Listen("hello"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.WaitReserved(within(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	open(t, t.TempDir(), node.Settings{Bootstrap: late, Listen: local}) // which others may find
+	client := open(t, t.TempDir(), node.Settings{Bootstrap: late, DHT: true})
+	if _, err := client.Dial(within(t), server.ID().String()+":hello"); err == nil {
+		t.Fatal("it is reached by nothing")
+	}
+
+	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	up := &http.Server{Handler: bootstrap.Handler(func() *registry.Record {
+		r, err := relay.Record()
+		if err != nil {
+			t.Error(err)
+		}
+		return r
+	})}
+	go func() { _ = up.Serve(tls.NewListener(l, &tls.Config{Certificates: web.TLS.Certificates})) }() // ends with Close
+	t.Cleanup(func() { up.Close() })
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for ctx := within(t); ; <-again.C {
+		c, err := client.Dial(ctx, server.ID().String()+":hello")
+		if err == nil {
+			c.Close()
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.Listen("hello"); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.WaitReserved(within(t), 1); err != nil {
 		t.Error(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnreachable: who has no address and knows nobody is told so, with what to set, and who has either is not.
+func TestUnreachable(t *testing.T) {
+	id := open(t, t.TempDir(), node.Settings{}).ID()
+	for name, tt := range map[string]struct {
+		s     node.Settings
+		file  string
+		text  string
+		alone bool
+	}{
+		"nothing":       {s: node.Default(), alone: true},
+		"without a DHT": {alone: true},
+		"a name only":   {file: "hosts", text: id.String() + " ann\n", alone: true},
+		"an address":    {file: "hosts", text: "/ip4/192.0.2.1/tcp/1/p2p/" + id.String() + " ann\n"},
+		"known nodes":   {s: node.Default(), file: "dht", text: "x"},
+		"not by these":  {file: "dht", text: "x", alone: true},
+		"listens":       {s: node.Settings{Listen: addrs(t, "/ip4/127.0.0.1/tcp/0")}},
+		"bootstrap":     {s: node.Settings{Bootstrap: []string{"/ip4/127.0.0.1/tcp/1/p2p/" + id.String()}}},
+		"a registry":    {s: node.Settings{Registries: []string{"https://192.0.2.1"}}},
+	} {
+		state := &program.State{Dir: t.TempDir()}
+		if tt.file != "" {
+			if err := os.WriteFile(state.Path(tt.file), []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := node.Unreachable(&tt.s, state)
+		var said strings.Builder
+		n, err := node.Open(within(t), &tt.s, state, slog.New(slog.NewTextHandler(&said, nil)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Close()
+		if (want != "") != tt.alone || strings.Contains(said.String(), "level=WARN msg=\"nobody can reach this node: set node.bootstrap") != tt.alone {
+			t.Errorf("%s: %q; %s", name, want, said.String())
+		}
 	}
 }
 

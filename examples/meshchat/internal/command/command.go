@@ -22,6 +22,8 @@ type Session struct {
 	*chat.Engine
 	// Addrs are what an invitation says of where we are.
 	Addrs func() []multiaddr.Multiaddr
+	// Alone says what to set if nobody can reach us; empty: somebody may.
+	Alone func() string
 }
 
 // A Result is what a command has to show: lines for people, safe for a terminal, and what they were made of.

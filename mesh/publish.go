@@ -59,11 +59,12 @@ func (n *Node) keepPublished() {
 		err := n.publishRecord()
 		n.mu.Lock()
 		n.unpublished = err
+		closing := n.closed
 		n.mu.Unlock()
 		switch {
 		case err == nil:
 			retry = pace{}
-		case n.ctx.Err() != nil:
+		case closing: // what the record was sent over may be closed already
 			return
 		default:
 			if retry.wait == 0 {

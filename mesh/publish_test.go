@@ -1,8 +1,11 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -115,6 +118,63 @@ func (l *quietListener) Multiaddr() multiaddr.Multiaddr {
 func (l *quietListener) Close() error {
 	close(l.closed)
 	return nil
+}
+
+// An interrupted directory fails when the node is told to close, and before that has ended.
+type interrupted struct {
+	published
+	asked, closing chan struct{}
+}
+
+func (d *interrupted) Publish(context.Context, *registry.Record) error {
+	close(d.asked)
+	<-d.closing
+	return errors.New("what it was sent over is closed")
+}
+
+// An unhurried transport's listener closes when the directory has failed.
+type unhurried struct {
+	quiet
+	dir *interrupted
+}
+
+type unhurriedListener struct {
+	transport.Listener
+	dir *interrupted
+}
+
+func (u unhurried) Listen(ctx context.Context, a multiaddr.Multiaddr, admit transport.Admit) (transport.Listener, error) {
+	l, err := u.quiet.Listen(ctx, a, admit)
+	return &unhurriedListener{l, u.dir}, err
+}
+
+func (l *unhurriedListener) Close() error {
+	close(l.dir.closing)
+	synctest.Wait() // the node has heard of the failure, and tries no more or waits to
+	return l.Listener.Close()
+}
+
+// TestPublishedNoMore: that a record was not published because the node closes is no warning.
+func TestPublishedNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := &interrupted{asked: make(chan struct{}), closing: make(chan struct{})}
+		var log bytes.Buffer
+		n := &Node{
+			Directory: dir, Transports: []transport.Transport{unhurried{dir: dir}}, ListenAddrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/0.0.0.0/tcp/4001")},
+			Interfaces: func() ([]net.Addr, error) {
+				return []net.Addr{&net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}}, nil
+			},
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		}
+		if err := n.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-dir.asked
+		n.Close()
+		if strings.Contains(log.String(), "WARN") {
+			t.Error(log.String())
+		}
+	})
 }
 
 // A published directory tells the last addresses.

@@ -104,7 +104,7 @@ func (n *Node) holdReservation(relay identity.ID, addr multiaddr.Multiaddr) (hel
 		n.log.Debug("no reservation", "relay", relay.Short(), "err", err)
 		return false, err
 	case errors.Is(err, ErrRefused):
-		n.log.Info("no relay for us", "peer", relay.Short(), "err", err)
+		n.log.Info("no relay for us; that is no error if it is to be a peer only", "peer", relay.Short())
 		return false, err
 	default:
 		n.log.Warn("no reservation", "relay", relay.Short(), "err", err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/multiformats/go-multiaddr"
@@ -135,6 +136,10 @@ func checkValue(code int, value string) (string, error) {
 	case multiaddr.P_DNS, multiaddr.P_DNS4, multiaddr.P_DNS6, multiaddr.P_DNSADDR, multiaddr.P_SNI:
 		if !validHost(value) {
 			return "", errHost
+		}
+	case multiaddr.P_TCP, multiaddr.P_UDP:
+		if _, err := strconv.ParseUint(value, 10, 16); err != nil {
+			return "", fmt.Errorf("%q is no port: 0 to 65535", clip(value))
 		}
 	}
 	return value, nil

@@ -167,7 +167,7 @@ func explain(err error) error {
 	case errors.As(err, &dns):
 		hint = "the name could not be resolved: check this machine's DNS"
 	case errors.As(err, &authority):
-		hint = "the server's certificate is of an authority that is not trusted here: add it to Transport.TLSConfig.RootCAs"
+		hint = "the server's certificate is of an authority that is not trusted here: add it to the system's, or name its file in the variable SSL_CERT_FILE, where the system heeds that, or have the program add it to Transport.TLSConfig.RootCAs"
 	case errors.As(err, &name):
 		hint = "the server's certificate is for another name: check the address, or set Transport.ServerName"
 	case errors.As(err, &invalid):

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -34,7 +35,7 @@ func (s *settings) Validate() (out []config.Problem) {
 		out = append(out, config.Problem{Path: "relayed-only", Text: "node.listen has addresses, which others connect to directly: take them out, or set this to false"})
 	}
 	if s.Paths < 0 || s.Paths > 8 {
-		out = append(out, config.Problem{Path: "paths", Text: "it is not between 0 and 8"})
+		out = append(out, config.Problem{Path: "paths", Text: fmt.Sprintf("%d is not between 0 and 8", s.Paths)})
 	}
 	return out
 }

@@ -40,7 +40,7 @@ func (s *settings) Validate() (out []config.Problem) {
 	if s.Nodes < 3 || s.Nodes > maxNodes {
 		bad("nodes", "%d is not between 3 and %d", s.Nodes, maxNodes)
 	}
-	if s.Relays < 1 || s.Relays > s.Nodes-2 {
+	if s.Nodes >= 3 && (s.Relays < 1 || s.Relays > s.Nodes-2) {
 		bad("relays", "%d is not between 1 and %d, which leaves two peers", s.Relays, s.Nodes-2)
 	}
 	if s.Hidden < 0 || s.Hidden > 100 {

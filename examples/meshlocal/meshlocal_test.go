@@ -44,6 +44,9 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: status %d, %s", arg, status, errs)
 		}
 	}
+	if _, _, errs := runs(t, "--nodes=0"); strings.Contains(errs, "relays") {
+		t.Errorf("of no nodes it says what relays there may be: %s", errs)
+	}
 }
 
 // TestView: keys, sizes, and what a small terminal shows.

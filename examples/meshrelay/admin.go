@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -144,6 +146,21 @@ func (r *relay) peers() []peer {
 	return out
 }
 
+// settingOf is the setting of what refuses: of a field of mesh.RelayConfig.
+func settingOf(field string) string {
+	if field == "Allow" {
+		return "allow or deny"
+	}
+	var b strings.Builder
+	for i, r := range field {
+		if i > 0 && unicode.IsUpper(r) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
 // adminCommands ask the relay that runs.
 func adminCommands(a *program.App) []*cobra.Command {
 	return []*cobra.Command{
@@ -159,7 +176,7 @@ func adminCommands(a *program.App) []*cobra.Command {
 				t.Row("circuits", strconv.Itoa(s.Circuits))
 				t.Row("carried", humanize.IBytes(s.Bytes))
 				for _, limit := range slices.Sorted(maps.Keys(s.Refused)) {
-					t.Row("refused by "+limit, strconv.FormatUint(s.Refused[limit], 10))
+					t.Row("refused by "+settingOf(limit), strconv.FormatUint(s.Refused[limit], 10))
 				}
 				if s.Unpublished != "" {
 					t.Row("not published", s.Unpublished)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -115,6 +116,18 @@ func TestNeedsRestart(t *testing.T) {
 		if got := needsRestart(path); got != want {
 			t.Errorf("%s: %v", path, got)
 		}
+	}
+}
+
+// TestSettingOf: what the library says of a limit is the setting's name.
+func TestSettingOf(t *testing.T) {
+	for f := range reflect.TypeFor[relaySettings]().Fields() {
+		if strings.HasPrefix(f.Name, "Max") && settingOf(f.Name) != f.Tag.Get("name") {
+			t.Errorf("%s is called %s", f.Name, settingOf(f.Name))
+		}
+	}
+	if settingOf("Allow") != "allow or deny" {
+		t.Error(settingOf("Allow"))
 	}
 }
 

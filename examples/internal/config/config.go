@@ -26,6 +26,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"reflect"
 	"slices"
@@ -233,9 +234,6 @@ type optional interface{ IsZero() bool }
 
 // setText gives one value what a text says.
 func setText(v reflect.Value, text string) error {
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		return u.UnmarshalText([]byte(text))
-	}
 	if d, ok := v.Addr().Interface().(*time.Duration); ok {
 		x, err := time.ParseDuration(text)
 		if err != nil {
@@ -243,6 +241,15 @@ func setText(v reflect.Value, text string) error {
 		}
 		*d = x
 		return nil
+	}
+	if l, ok := v.Addr().Interface().(*slog.Level); ok {
+		if err := l.UnmarshalText([]byte(text)); err != nil {
+			return fmt.Errorf("%.80q is none of: debug, info, warn, error", text)
+		}
+		return nil
+	}
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
 	}
 	switch v.Kind() {
 	case reflect.String:

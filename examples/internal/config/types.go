@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 
@@ -46,6 +47,9 @@ func (s *Size) UnmarshalText(b []byte) error {
 	n, err := humanize.ParseBytes(string(b))
 	if err != nil || n > math.MaxInt64 {
 		return fmt.Errorf("%.80q is no size: write one like 512, 64KiB or 1.5GB", b)
+	}
+	if bytes.ContainsAny(b, "123456789") && (n == 0 || n < 1024 && bytes.ContainsRune(b, '.') && !bytes.ContainsAny(b, "kKmMgGtTpPeE")) {
+		return fmt.Errorf("%.80q is no whole number of bytes: write one, or one with a unit, like 64KiB", b)
 	}
 	*s = Size(n)
 	return nil

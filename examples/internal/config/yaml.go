@@ -137,7 +137,11 @@ func (p *parser) leaf(l *leaf, n *yaml.Node) {
 	texts := make([]string, 0, len(items))
 	for _, item := range items {
 		if item.Kind != yaml.ScalarNode || item.Anchor != "" || !fits(l, item.Tag) {
-			p.fail(item, l.path, "want %s, not %s", strings.TrimSuffix(l.kind(), " list"), nodeKind(item))
+			want := strings.TrimSuffix(l.kind(), " list")
+			if want == "duration" {
+				want += " with its unit, like 30s"
+			}
+			p.fail(item, l.path, "want %s, not %s", want, nodeKind(item))
 			return
 		}
 		texts = append(texts, item.Value)

@@ -178,7 +178,7 @@ func (c *Settings) Read(path string, must bool) error {
 	}
 	errs = append(errs, c.unknownVariables(os.Environ())...)
 	for _, l := range c.leaves {
-		variable := c.variable(l.path)
+		variable := c.Variable(l.path)
 		if text, ok := os.LookupEnv(variable); ok {
 			l.set(variable, split(l, []string{text}), &errs)
 		}

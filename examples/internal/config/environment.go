@@ -22,7 +22,8 @@ func split(l *leaf, texts []string) (out []string) {
 	return out
 }
 
-func (c *Settings) variable(path string) string {
+// Variable is the setting's, in the environment.
+func (c *Settings) Variable(path string) string {
 	return c.prefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(path))
 }
 
@@ -35,12 +36,12 @@ var kubernetes = regexp.MustCompile(`^(.+_)?(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-
 func (c *Settings) unknownVariables(environ []string) (errs []error) {
 	known := make(map[string]bool)
 	for _, l := range c.leaves {
-		known[c.variable(l.path)] = true
+		known[c.Variable(l.path)] = true
 	}
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
 		if rest, ok := strings.CutPrefix(name, c.prefix); ok && !known[name] && !kubernetes.MatchString(rest) {
-			errs = append(errs, &Error{Where: name, Text: fmt.Sprintf("no setting has this variable; %s has %s, and config print lists them all", c.leaves[0].path, c.variable(c.leaves[0].path))})
+			errs = append(errs, &Error{Where: name, Text: fmt.Sprintf("no setting has this variable; %s has %s, and config print lists them all", c.leaves[0].path, c.Variable(c.leaves[0].path))})
 		}
 	}
 	return errs

@@ -142,7 +142,7 @@ func (a *App) root() (*cobra.Command, error) {
 		return nil, err
 	}
 	root := &cobra.Command{
-		Use: p.Name, Short: p.Short, Long: p.Short + ".\n\n" + p.Long + "\n\n" + exitStatuses,
+		Use: p.Name, Short: p.Short, Long: p.Short + ".\n\n" + p.Long + "\n\n" + a.whereSettingsAre() + exitStatuses,
 		SilenceErrors: true, SilenceUsage: true, Version: version(), Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
@@ -180,6 +180,12 @@ func (a *App) root() (*cobra.Command, error) {
 		c.DisableAutoGenTag = true
 	}
 	return root, nil
+}
+
+// whereSettingsAre is the rule by which a setting is named.
+func (a *App) whereSettingsAre() string {
+	return "A setting is a flag, a variable of the environment or a line of a file: --log.level, " + a.Settings.Variable("log.level") + ", level in the\n" +
+		"section log. All of them: " + a.Program.Name + " config print.\n\n"
 }
 
 // commands are all below root, and it.
@@ -256,7 +262,7 @@ func (a *App) configCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "config", Short: "Check and print the settings",
 		Long: "The settings come from the program's defaults, the file (see --config), the environment and flags; each stands above\n" +
-			"those before it. What is limits.rate in the file is the variable " + a.Program.Name + "_LIMITS_RATE, in upper case, and the flag --limits.rate.",
+			"those before it. What is limits.rate in the file is the variable " + a.Settings.Variable("limits.rate") + " and the flag --limits.rate.",
 	}
 	show := &cobra.Command{
 		Use: "print", Short: "Print all settings as a file, with what they mean and where each comes from",

@@ -81,6 +81,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"greet", "me"}, program.Usage, "", "unknown command"},
 		{[]string{"version"}, program.OK, "meshtest ", ""},
 		{[]string{"--help"}, program.OK, "Exit statuses", ""},
+		{[]string{"--help"}, program.OK, "--log.level, MESHTEST_LOG_LEVEL, level in", ""},
 		{[]string{"unit"}, program.OK, "DeviceAllow=/dev/net/tun rw", ""},
 		{[]string{"completion", "bash"}, program.OK, "bash completion", ""},
 	} {

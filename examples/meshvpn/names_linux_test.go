@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
 	"github.com/splitmesh/splitmesh/identity"
@@ -52,6 +53,55 @@ func TestNames(t *testing.T) {
 	if out, code := m.meshvpn("down"); code != 0 || file() != before {
 		t.Error(code, out, file())
 	}
+}
+
+// TestRewritten: names are answered for also after another program has written the system's file, and what that wrote is
+// put back, at the end and by down.
+func TestRewritten(t *testing.T) {
+	if _, err := os.Stat("/run/systemd/resolve"); err == nil {
+		t.Skip("systemd-resolved runs here, and is not for tests to change")
+	}
+	m, other := newMachine(t, "a"), seeded(t)
+	file := m.resolvConf("nameserver 127.0.0.1\n")
+	if err := os.WriteFile(filepath.Join(m.dir, "hosts"), []byte(other.String()+" bob\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.begin()
+	ours := func() error {
+		if got := file(); !strings.Contains(got, "nameserver "+m.v4) {
+			return errors.New(got)
+		}
+		return nil
+	}
+	m.until("the file", ours)
+	const after = "nameserver 127.0.0.2\n"
+	if err := os.WriteFile(filepath.Join("/etc/netns", m.ns, "resolv.conf"), []byte(after), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.until("the file again", ours)
+	if got := m.lookup("bob.mesh"); !strings.Contains(got, overlay.V4(other).String()) {
+		t.Error(got)
+	}
+	if out, _ := m.meshvpn("status"); !strings.Contains(out, "another program has changed") {
+		t.Error(out)
+	}
+	if out, code := m.meshvpn("down"); code != 0 || file() != after {
+		t.Error(code, out, file())
+	}
+	m.end(os.Interrupt)
+
+	m.begin()
+	m.until("the file", ours)
+	if err := m.up.Process.Kill(); err != nil { // nobody waits for it
+		t.Fatal(err)
+	}
+	if err := unix.Waitid(unix.P_PID, m.up.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := m.meshvpn("down"); code != 0 || file() != after {
+		t.Error(code, out, file())
+	}
+	m.end(os.Kill)
 }
 
 func seeded(t *testing.T) identity.ID {

@@ -80,12 +80,20 @@ func (p *past) interfaces() ([]net.Addr, error) {
 // ask has names that this process looks up be asked of the servers, where it would ask its own.
 func (p *past) ask(servers []netip.AddrPort) { p.upstreams.Store(&servers) }
 
+// servers are those that ask has named.
+func (p *past) servers() []netip.AddrPort {
+	if up := p.upstreams.Load(); up != nil {
+		return *up
+	}
+	return nil
+}
+
 // dialServer dials a name server. Our own would ask by the device, if everything is routed to that.
 func (p *past) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
-	if up := p.upstreams.Load(); up != nil && len(*up) > 0 {
+	if up := p.servers(); len(up) > 0 {
 		if a, err := netip.ParseAddrPort(address); err == nil {
 			if i := slices.Index(p.device.Addrs(), a.Addr().Unmap()); i >= 0 {
-				address = (*up)[i%len(*up)].String()
+				address = up[i%len(up)].String()
 			}
 		}
 	}

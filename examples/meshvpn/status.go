@@ -22,8 +22,9 @@ import (
 type status struct {
 	Device string `json:"device"`
 	engine.Status
-	Names map[string][]string      `json:"names"` // petnames, by ID
-	RTT   map[string]time.Duration `json:"rtt"`   // of peers with whom there is a session
+	Resolver string                   `json:"resolver,omitempty"` // what is to be known of how names are asked for
+	Names    map[string][]string      `json:"names"`              // petnames, by ID
+	RTT      map[string]time.Duration `json:"rtt"`                // of peers with whom there is a session
 }
 
 // handle answers at the admin socket.
@@ -34,6 +35,9 @@ func (t *tunnel) handle(mux *http.ServeMux) {
 
 func (t *tunnel) status() status {
 	s := status{Device: t.device.Name(), Status: t.engine.Status(), Names: make(map[string][]string), RTT: make(map[string]time.Duration)}
+	if text := t.asking.Load(); text != nil {
+		s.Resolver = *text
+	}
 	for _, p := range t.node.Hosts.Peers() {
 		s.Names[p.ID.String()] = p.Names
 		if !slices.ContainsFunc(s.Peers, func(q engine.PeerStatus) bool { return q.ID == p.ID }) && p.ID != s.ID {
@@ -65,7 +69,11 @@ func statusCommand(a *program.App) *cobra.Command {
 }
 
 func (s *status) show(w io.Writer) error {
-	fmt.Fprintf(w, "%s  %s %s\n%s\n\n", s.Device, s.IPv4, s.IPv6, s.ID) // a failure is the table's too
+	fmt.Fprintf(w, "%s  %s %s\n%s\n", s.Device, s.IPv4, s.IPv6, s.ID) // a failure is the table's too
+	if s.Resolver != "" {
+		fmt.Fprintln(w, program.Printable(s.Resolver))
+	}
+	fmt.Fprintln(w)
 	t := program.NewTable(w, "PEER", "IPV4", "IPV6", "WAY", "ROUND TRIP", "SENT", "RECEIVED", "")
 	for _, p := range s.Peers {
 		id := p.ID.String()

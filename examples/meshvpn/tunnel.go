@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,7 +36,8 @@ type tunnel struct {
 	names   *dns.Resolver // nil: none are answered for
 	sockets []dns.Socket
 	past    past
-	over    bool // whether it has ended because it was to
+	asking  atomic.Pointer[string] // what status says of the system's resolver
+	over    bool                   // whether it has ended because it was to
 }
 
 // openTunnel makes the device. It carries nothing until run.
@@ -90,7 +93,7 @@ func (t *tunnel) join(n *node.Node) (err error) {
 		}
 		return &program.Error{Status: program.Status(err), Err: err, Hint: hint}
 	}
-	t.names = &dns.Resolver{Resolve: t.addrsOf, Clients: t.device.Addrs(), Dialer: new(net.Dialer), Logger: t.log}
+	t.names = &dns.Resolver{Resolve: t.addrsOf, Clients: t.device.Addrs(), Upstreams: t.past.servers, Dialer: new(net.Dialer), Logger: t.log}
 	return nil
 }
 
@@ -127,26 +130,48 @@ func (t *tunnel) lost(err error) error {
 	return &program.Error{Status: program.Status(err), Err: err, Hint: "What was routed to it goes nowhere until it is up again, or until it is given up: meshvpn down"}
 }
 
-func (t *tunnel) carry(ctx context.Context) (err error) {
+// notAsked takes note of why programs do not ask here for names.
+func (t *tunnel) notAsked(err error) {
+	t.log.Warn("the system does not ask for names of the mesh here", "err", err)
+	text := "the system does not ask for names of the mesh here: " + err.Error()
+	t.asking.Store(&text)
+}
+
+// written takes note that another program has written the system's file.
+func (t *tunnel) written(upstreams []netip.AddrPort, err error) {
+	if err != nil {
+		t.notAsked(err)
+		return
+	}
+	t.past.ask(upstreams)
+	t.log.Warn("another program has changed whom the system asks for names: it asks here again, and that program's servers for the rest", "servers", upstreams)
+	text := "another program has changed whom the system asks for names, last at " + time.Now().Format(time.TimeOnly) + ": it asks here again"
+	t.asking.Store(&text)
+}
+
+func (t *tunnel) carry(ctx context.Context) error {
 	v4, v6 := t.book.Addrs(t.id)
 	t.log.Info("up", "device", t.device.Name(), "id", t.id, "ipv4", v4, "ipv6", v6)
 	if t.names == nil {
 		return t.engine.Run(ctx)
 	}
+	var kept error
+	tasks, ctx := errgroup.WithContext(ctx) // one that fails ends all
 	if t.settings.DNS == dnsAuto {
-		upstreams, failed := system().Take(ctx, t.device.Name(), t.device.Addrs())
-		if failed != nil {
-			t.log.Warn("the system does not ask for names of the mesh here", "err", failed)
-		} else {
-			defer func() { err = errors.Join(err, system().Restore()) }()
-		}
-		t.names.Upstreams = upstreams
+		s := system()
+		upstreams, failed := s.Take(ctx, t.device.Name(), t.device.Addrs())
 		t.past.ask(upstreams)
+		if failed != nil {
+			t.notAsked(failed)
+		}
+		tasks.Go(func() error {
+			kept = s.Keep(ctx, t.device.Name(), t.device.Addrs(), t.written)
+			return nil
+		})
 	}
-	tasks, ctx := errgroup.WithContext(ctx) // one that fails ends both
 	tasks.Go(func() error { return t.names.Serve(ctx, t.sockets) })
 	tasks.Go(func() error { return t.engine.Run(ctx) })
-	return tasks.Wait()
+	return errors.Join(tasks.Wait(), kept)
 }
 
 // close ends a tunnel that does not run. What runs has ended it itself.

@@ -44,7 +44,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 		return err
 	}
 	defer state.Close()
-	if err := system().Recover(); err != nil {
+	if _, err := system().Recover(); err != nil {
 		a.Log.Warn("what an earlier meshvpn has changed of the system's resolver is not put back", "err", err)
 	}
 	key, err := node.Key(&s.Node, state)
@@ -83,9 +83,16 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 	t.handle(mux)
 	h.handle(mux)
 	h.handleDoctor(mux, state.Dir, t)
-	admin.Handle(mux, "POST /down", func(context.Context, admin.Nothing) (admin.Nothing, error) {
+	var over ended
+	done := make(chan struct{}) // over is set
+	admin.Handle(mux, "POST /down", func(ctx context.Context, _ admin.Nothing) (ended, error) {
 		cancel()
-		return admin.Nothing{}, nil
+		select {
+		case <-done:
+			return over, nil
+		case <-ctx.Done():
+			return ended{}, ctx.Err()
+		}
 	})
 	socket, err := admin.Listen(state.Dir, mux)
 	if err != nil {
@@ -97,9 +104,19 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 		t.heed(ctx, a, hup)
 	}()
 	err = t.run(ctx)
+	if over = (ended{PID: os.Getpid()}); err != nil {
+		over.Error = err.Error()
+	}
+	close(done)
 	cancel()
 	<-heeded
 	return errors.Join(err, socket.Close())
+}
+
+// An ended is what a meshvpn that was up says as it ends.
+type ended struct {
+	PID   int    `json:"pid"`
+	Error string `json:"error,omitempty"` // what went wrong
 }
 
 func downCommand(a *program.App) *cobra.Command {
@@ -108,7 +125,8 @@ func downCommand(a *program.App) *cobra.Command {
 		Long: "End the meshvpn that is up with the state directory. Then, or if none is up, take back what one that was killed has\n" +
 			"left: routes that lead nowhere, so that nothing goes unprotected, and its entry in the system's resolver.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := admin.NewClient(a).Ask(c.Context(), http.MethodPost, "/down", nil, admin.Nothing{}, new(admin.Nothing))
+			var was ended
+			err := admin.NewClient(a).Ask(c.Context(), http.MethodPost, "/down", nil, admin.Nothing{}, &was)
 			if err != nil && program.Status(err) != program.NotRunning {
 				return err
 			}
@@ -124,17 +142,42 @@ func downCommand(a *program.App) *cobra.Command {
 				return err
 			}
 			defer state.Close()
-			if err := errors.Join(tun.Restore(), system().Recover()); err != nil {
+			mended, err := recoverNames(c.Context(), was.PID)
+			if err := errors.Join(tun.Restore(), err); err != nil {
 				return err
+			}
+			if was.Error != "" && !mended {
+				return fmt.Errorf("meshvpn is down, and something went wrong as it ended: %s", was.Error)
 			}
 			text := "meshvpn is down"
 			if !ran {
 				text = "meshvpn was not up; what an earlier one may have left is taken back"
 			}
+			if pid := system().Owner(); pid != 0 {
+				text += fmt.Sprintf(", but for %s, which another meshvpn uses: process %d", system().File, pid)
+			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), text)
 			return err
 		},
 	}
+}
+
+// recoverNames puts the system's resolver back if one that has ended left it changed, and is whether it was. A process
+// that has given up its state directory may take a moment to be gone.
+func recoverNames(ctx context.Context, pid int) (mended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	s := system()
+	for pid != 0 && s.Owner() == pid {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return false, fmt.Errorf("%s is not put back: process %d, which changed it, has not ended within %v", s.File, pid, patience)
+		}
+	}
+	return s.Recover()
 }
 
 // patience is how long a meshvpn may take to end.

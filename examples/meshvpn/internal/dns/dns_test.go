@@ -78,7 +78,7 @@ func TestAnswers(t *testing.T) {
 		return errors.Join(server.Shutdown(), <-ended)
 	})
 	with := resolver()
-	with.Upstreams = []netip.AddrPort{up}
+	with.Upstreams = func() []netip.AddrPort { return []netip.AddrPort{up} }
 	strangers := resolver()
 	strangers.Clients = nil
 	without := resolver()

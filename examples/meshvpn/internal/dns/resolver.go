@@ -35,8 +35,8 @@ type Resolver struct {
 	Resolve func(ctx context.Context, name string) (v4, v6 netip.Addr, err error)
 	// Clients are the addresses that may ask: the node's own. What this machine calls others is not for everybody.
 	Clients []netip.Addr
-	// Upstreams are asked for all other names. None: such questions are refused.
-	Upstreams []netip.AddrPort
+	// Upstreams are asked for all other names. None, or nil: such questions are refused.
+	Upstreams func() []netip.AddrPort
 	// Dialer reaches them.
 	Dialer *net.Dialer
 	Logger *slog.Logger
@@ -144,10 +144,14 @@ func (r *Resolver) answer(ctx context.Context, from net.Addr, q *dns.Msg) *dns.M
 	if dns.IsSubDomain(Zone, name) {
 		return r.mesh(ctx, q, strings.TrimSuffix(strings.TrimSuffix(name, Zone), "."))
 	}
-	if len(r.Upstreams) == 0 {
+	var upstreams []netip.AddrPort
+	if r.Upstreams != nil {
+		upstreams = r.Upstreams()
+	}
+	if len(upstreams) == 0 {
 		return r.refuse(q, dns.RcodeRefused)
 	}
-	return r.forward(ctx, from.Network(), q)
+	return r.forward(ctx, upstreams, from.Network(), q)
 }
 
 // mesh answers for a name of the mesh.
@@ -190,9 +194,9 @@ func (r *Resolver) none(q *dns.Msg, code int) *dns.Msg {
 }
 
 // forward asks the servers that the system had, in their order.
-func (r *Resolver) forward(ctx context.Context, network string, q *dns.Msg) *dns.Msg {
+func (r *Resolver) forward(ctx context.Context, upstreams []netip.AddrPort, network string, q *dns.Msg) *dns.Msg {
 	c := &dns.Client{Net: network, Timeout: upstreamWait, Dialer: r.Dialer, UDPSize: dns.MaxMsgSize}
-	for _, u := range r.Upstreams {
+	for _, u := range upstreams {
 		a, _, err := c.ExchangeContext(ctx, q, u.String())
 		if err == nil {
 			a.Compress = true // as it came: else it could have grown

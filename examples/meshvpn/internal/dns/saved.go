@@ -77,14 +77,15 @@ func parseSaved(b []byte) (w saved, err error) {
 	return w, nil
 }
 
-// process names a process so that no later one is taken for it: by its number, and when it began.
+// process names a process so that no later one is taken for it: by its number, and when it began. One that has ended has
+// no name, also while its parent has not asked how it ended.
 func process(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return ""
 	}
-	_, rest, _ := bytes.Cut(b, []byte(") ")) // behind the program's name
-	if f := bytes.Fields(rest); len(f) > 19 {
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // behind the program's name
+	if len(f) > 19 && !bytes.ContainsAny(f[0], "ZXx") {
 		return fmt.Sprintf("%d, begun at %s", pid, f[19])
 	}
 	return ""
@@ -100,14 +101,14 @@ func writerOf(b []byte) string {
 	return ""
 }
 
-// ownerOf is the other process that wrote it and still runs; empty: none.
-func ownerOf(b []byte) string {
+// owner is the other process that wrote it and still runs; 0: none.
+func owner(b []byte) int {
 	name := writerOf(b)
 	pid, _, _ := strings.Cut(name, ",")
 	if n, err := strconv.Atoi(pid); err == nil && n != os.Getpid() && process(n) == name {
-		return "process " + pid
+		return n
 	}
-	return ""
+	return 0
 }
 
 // overwrite writes a file in place, but not one that a link leads to. If there is no room it stays as it was.

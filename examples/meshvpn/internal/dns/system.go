@@ -26,6 +26,11 @@ type System struct {
 	File string
 	// Uplinks is the file in which systemd-resolved says whom it asks itself; empty: there is none.
 	Uplinks string
+
+	every   time.Duration // 0 is lookEvery
+	left    []byte        // the file as it was last seen, or written
+	told    bool          // whether it is systemd-resolved that asks us
+	mounted bool          // whether the file was mounted at its place, as by ip netns exec
 }
 
 // resolvectlPatience bounds a command of systemd-resolved's.
@@ -34,20 +39,24 @@ const resolvectlPatience = 5 * time.Second
 // Take has the system ask the servers, which are at a device's own addresses. upstreams are those that are to be asked
 // for names that are not ours; none if the system does that itself.
 func (s *System) Take(ctx context.Context, device string, servers []netip.Addr) (upstreams []netip.AddrPort, err error) {
-	if err := s.Recover(); err != nil {
+	s.left, _ = readFile(s.File) // it is read again
+	s.mounted = isMounted(s.File)
+	if _, err := s.Recover(); err != nil {
 		return nil, err
 	}
 	now, err := readFile(s.File)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if owner := ownerOf(now); owner != "" {
-		return nil, fmt.Errorf("another meshvpn, which is %s, has changed %s", owner, s.File)
+	s.left, s.told = now, false
+	if pid := owner(now); pid != 0 {
+		return nil, fmt.Errorf("another meshvpn, which is process %d, has changed %s", pid, s.File)
 	}
 	asked := nameservers(now)
 	var failed error
 	if slices.ContainsFunc(asked, isStub) {
 		if failed = resolvectl(ctx, device, servers); failed == nil {
+			s.told = true
 			return nil, nil
 		}
 		// It would learn of us by the file: to ask it would be to ask ourselves.
@@ -73,6 +82,7 @@ func (s *System) Take(ctx context.Context, device string, servers []netip.Addr) 
 	if err := writeFile(s.File, text, 0o644); err != nil {
 		return nil, errors.Join(failed, err)
 	}
+	s.left = text
 	return upstreams, nil
 }
 
@@ -140,32 +150,45 @@ func ours(now []byte, was saved, servers []netip.Addr) []byte {
 	return b.Bytes()
 }
 
-// Recover puts the file back, if the process that changed it has ended.
-func (s *System) Recover() error {
-	return s.restore(func(now []byte) bool { return ownerOf(now) == "" })
+// Recover puts the file back, if the process that changed it has ended. mended is whether it did.
+func (s *System) Recover() (mended bool, err error) {
+	return s.restore(func(now []byte) bool { return owner(now) == 0 })
 }
 
-// Restore puts the file back, if it is still as this process left it.
+// Restore puts the file back, if it is still as this process left it. What another program wrote since stays.
 func (s *System) Restore() error {
-	return s.restore(func(now []byte) bool { return writerOf(now) == process(os.Getpid()) })
+	if writerOf(s.left) != "" && s.lost() {
+		return fmt.Errorf("%w: run meshvpn down where it is mounted to have it put back", s.errLost())
+	}
+	_, err := s.restore(func(now []byte) bool { return writerOf(now) == process(os.Getpid()) })
+	return err
 }
 
-func (s *System) restore(may func(now []byte) bool) error {
+// Owner is the process that has changed the file and still runs, unless it is this one; 0: there is none.
+func (s *System) Owner() int {
+	now, err := readFile(s.File)
+	if err != nil || !bytes.HasPrefix(now, []byte(marker)) {
+		return 0
+	}
+	return owner(now)
+}
+
+func (s *System) restore(may func(now []byte) bool) (mended bool, err error) {
 	now, err := readFile(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil || !bytes.HasPrefix(now, []byte(marker)) || !may(now) {
-		return err
+		return false, err
 	}
 	was, err := parseSaved(now)
 	if err == nil {
 		err = s.put(was)
 	}
 	if err != nil {
-		return fmt.Errorf("putting back %s: %w", s.File, err)
+		return false, fmt.Errorf("putting back %s: %w", s.File, err)
 	}
-	return nil
+	return true, nil
 }
 
 func (s *System) put(was saved) error {

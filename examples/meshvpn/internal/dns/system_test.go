@@ -98,7 +98,10 @@ func TestSystem(t *testing.T) {
 				}
 				restore := s.Restore
 				if crashed { // another process comes later
-					restore = (&System{File: path}).Recover
+					restore = func() error {
+						_, err := (&System{File: path}).Recover()
+						return err
+					}
 				}
 				for range 2 {
 					if err := restore(); err != nil {
@@ -122,8 +125,9 @@ func TestOthers(t *testing.T) {
 	its := marker + "\nnameserver 100.64.9.9\n" + byPrefix + name + "\n" + wasFile + "0644\n" + wasLine + `"nameserver 192.0.2.53\n"` + "\n"
 	write(t, path, its, 0o644)
 	s := &System{File: path}
-	if err := errors.Join(s.Recover(), s.Restore()); err != nil || content(t, path) != its {
-		t.Error(err, content(t, path))
+	mended, err := s.Recover()
+	if err = errors.Join(err, s.Restore()); mended || err != nil || content(t, path) != its || s.Owner() != other.Process.Pid {
+		t.Error(mended, err, content(t, path))
 	}
 	if _, err := s.Take(t.Context(), "mesh0", own); err == nil || !strings.Contains(err.Error(), "another meshvpn") {
 		t.Error(err)

@@ -78,16 +78,21 @@ func executable(t *testing.T) string {
 	return exe
 }
 
-// once runs one command to its end.
+// once runs one command to its end. out is what it prints, and of one that failed what it says of that.
 func once(t *testing.T, env []string, args ...string) (out string, status int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), executable(t), args...)
 	cmd.Env = env
-	b, err := cmd.CombinedOutput()
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	b, err := cmd.Output()
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(b)), cmd.ProcessState.ExitCode()
+	if status = cmd.ProcessState.ExitCode(); status != 0 {
+		b = append(b, errs.String()...)
+	}
+	return strings.TrimSpace(string(b)), status
 }
 
 // A plainRun is "meshchat run --plain".

@@ -31,7 +31,7 @@ const storeName = "chat.db"
 
 // open makes the engine of the settings and of what is in the state directory. Close its store when it no longer runs.
 func open(ctx context.Context, a *program.App, s *settings, state *program.State) (*command.Session, error) {
-	key, err := node.Key(&s.Node, state)
+	key, err := node.Key(&s.Node, state, a.Log)
 	if err != nil {
 		return nil, err
 	}

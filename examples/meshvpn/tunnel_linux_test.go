@@ -194,7 +194,9 @@ func TestSecond(t *testing.T) {
 	a.end(os.Kill)
 	a.dir = t.TempDir()
 	a.begin()
-	a.end(os.Interrupt)
+	if log := a.end(os.Interrupt); strings.Count(log, "a key was made") != 1 {
+		t.Error("it does not say that it is another now:", log)
+	}
 	if file() != before {
 		t.Error(file())
 	}

@@ -47,7 +47,7 @@ func up(ctx context.Context, a *program.App, s *settings) (err error) {
 	if _, err := system().Recover(); err != nil {
 		a.Log.Warn("what an earlier meshvpn has changed of the system's resolver is not put back", "err", err)
 	}
-	key, err := node.Key(&s.Node, state)
+	key, err := node.Key(&s.Node, state, a.Log)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 
@@ -130,12 +129,8 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	_, missing := os.Lstat(state.Path(keyName))
-	if n.Key, err = Key(s, state); err != nil {
+	if n.Key, err = Key(s, state, log); err != nil {
 		return nil, err
-	}
-	if missing != nil {
-		log.Info("a key was made: others know this node by a new ID", "id", n.Key.ID().String(), "state", state.Dir)
 	}
 	n.Identity = n.Key
 	if n.NetworkKey, err = NetworkKey(s, state); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
@@ -18,8 +19,8 @@ import (
 // keyName is the file in the state directory.
 const keyName = "key"
 
-// Key loads the key of the settings, or makes it: for what needs the key but no node.
-func Key(s *Settings, state *program.State) (*identity.Key, error) {
+// Key loads the key of the settings, or makes it and says so: for what needs the key before the node.
+func Key(s *Settings, state *program.State, log *slog.Logger) (*identity.Key, error) {
 	passphrase, err := SecretOf("node.passphrase-file", s.PassphraseFile)
 	o := new(keystore.Options)
 	if s.PassphraseFile == "" {
@@ -29,7 +30,15 @@ func Key(s *Settings, state *program.State) (*identity.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keystore.LoadOrCreate(state.Path(keyName), passphrase, o)
+	_, missing := os.Lstat(state.Path(keyName))
+	key, err := keystore.LoadOrCreate(state.Path(keyName), passphrase, o)
+	if err != nil {
+		return nil, err
+	}
+	if missing != nil {
+		log.Info("a key was made: others know this node by a new ID", "id", key.ID().String(), "state", state.Dir)
+	}
+	return key, nil
 }
 
 // madePassphrase is the one beside the key, made if there is neither. It protects copies of the key alone, as in a backup

@@ -52,12 +52,12 @@ func (p *packets) start() (*netstack.Stack, *overlay.Book, error) {
 	case p.ctx == nil || p.ctx.Err() != nil:
 		return nil, nil, net.ErrClosed
 	}
-	book, err := overlay.Open(p.path, p.node.ID(), false) // each has an IPv6 address of its own
+	book, err := overlay.Open(p.path, p.node.ID(), true)
 	if err != nil {
 		return nil, nil, err
 	}
-	_, own := book.Addrs(p.node.ID())
-	stack, device, err := netstack.Device(netstack.Config{Addrs: []netip.Addr{own}})
+	v4, v6 := book.Addrs(p.node.ID())
+	stack, device, err := netstack.Device(netstack.Config{Addrs: []netip.Addr{v4, v6}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,7 +74,8 @@ func (p *packets) start() (*netstack.Stack, *overlay.Book, error) {
 	return stack, book, nil
 }
 
-// dial connects to a TCP port at a peer's address.
+// dial connects to a TCP port at a peer's addresses: by IPv6, which each peer has, and then by IPv4, where a server may
+// listen that knows no other.
 func (p *packets) dial(ctx context.Context, peer identity.ID, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, forward.Patience) // a packet that no rule allows is not answered
 	defer cancel()
@@ -89,8 +90,15 @@ func (p *packets) dial(ctx context.Context, peer identity.ID, port uint16) (net.
 	if err := book.Pin(peer); err != nil {
 		return nil, err
 	}
-	_, at := book.Addrs(peer)
-	c, err := stack.DialTCP(ctx, netip.AddrPortFrom(at, port))
+	v4, v6 := book.Addrs(peer)
+	c, err := stack.DialTCP(ctx, netip.AddrPortFrom(v6, port))
+	if err != nil && v4.IsValid() && ctx.Err() == nil {
+		var failed error
+		if c, failed = stack.DialTCP(ctx, netip.AddrPortFrom(v4, port)); failed == nil {
+			return c, nil
+		}
+		err = fmt.Errorf("%w; %w", err, failed)
+	}
 	if err != nil {
 		return nil, &portError{err}
 	}

@@ -20,7 +20,7 @@ func TestWithoutDevice(t *testing.T) {
 		t.Skip("curl is not there")
 	}
 	link(a, "192.0.2.1/24", b, "192.0.2.2/24", "cable")
-	a.settings = []string{"--node.listen", "/ip4/192.0.2.1/tcp/4001/ws", "--rules", "allow bob tcp 80"}
+	a.settings = []string{"--node.listen", "/ip4/192.0.2.1/tcp/4001/ws", "--rules", "allow bob tcp 80 82"}
 	a.begin()
 
 	state := dir(t)
@@ -39,8 +39,8 @@ func TestWithoutDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.knows(map[string]*machine{"bob": {id: bob}})
-	for _, port := range []string{"80", "81"} {
-		l := a.listen(net.JoinHostPort(a.v6, port))
+	for _, at := range []string{net.JoinHostPort(a.v6, "80"), net.JoinHostPort(a.v6, "81"), net.JoinHostPort(a.v4, "82")} {
+		l := a.listen(at)
 		s := &http.Server{Handler: http.NotFoundHandler()}
 		go s.Serve(l) // ends with Close
 		t.Cleanup(func() { s.Close() })
@@ -57,6 +57,9 @@ func TestWithoutDevice(t *testing.T) {
 		_, err := get("--proxy", "socks5h://127.0.0.1:1080", "--noproxy", "", "http://ann.mesh/")
 		return err
 	})
+	if out, err := get("--proxy", "socks5h://127.0.0.1:1080", "--noproxy", "", "http://ann.mesh:82/"); err != nil || !strings.Contains(out, "404") {
+		t.Error("a server that knows IPv4 alone:", out, err)
+	}
 	if out, err := get("http://127.0.0.1:8080/"); err != nil || !strings.Contains(out, "404") {
 		t.Error("forward local:", out, err)
 	}

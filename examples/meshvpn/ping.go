@@ -25,8 +25,11 @@ type pingQuestion struct {
 	Count int    `json:"count"`
 }
 
-// maxPings bounds what is asked at once.
-const maxPings = 100
+// maxPings bounds what is asked at once. pingQuiet is how long the command says nothing.
+const (
+	maxPings  = 100
+	pingQuiet = 2 * time.Second
+)
 
 func (t *tunnel) ping(ctx context.Context, q pingQuestion) (out []engine.Pong, err error) {
 	id, err := t.resolve(ctx, q.Peer)
@@ -73,6 +76,10 @@ func pingCommand(a *program.App) *cobra.Command {
 			return &program.Error{Status: program.Usage, Err: fmt.Errorf("--count must be between 1 and %d", maxPings)}
 		}
 		var pongs []engine.Pong
+		waiting := time.AfterFunc(pingQuiet, func() {
+			fmt.Fprintf(c.ErrOrStderr(), "%s does not answer yet: it is waited for\n", args[0])
+		})
+		defer waiting.Stop()
 		if err := admin.NewClient(a).Ask(c.Context(), http.MethodPost, "/ping", nil, pingQuestion{args[0], *count}, &pongs); err != nil {
 			return err
 		}

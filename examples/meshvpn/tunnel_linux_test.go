@@ -88,6 +88,34 @@ func TestItself(t *testing.T) {
 	}
 }
 
+// TestPingWaits: while no way leads to the peer, ping says that it waits, and what it was when it is interrupted.
+func TestPingWaits(t *testing.T) {
+	a, r := newMachine(t, "a"), newMachine(t, "r")
+	link(a, "10.9.1.2/24", r, "10.9.1.1/24", "left")
+	r.ip("route", "add", "blackhole", "192.0.2.9")
+	a.ip("route", "add", "default", "via", "10.9.1.1")
+	a.settings = []string{"--node.bootstrap=/ip4/192.0.2.9/tcp/4001/ws/p2p/" + seeded(t).PeerID()}
+	a.begin()
+	c := a.start("ping", seeded(t).String(), "--state", a.dir)
+	var said record
+	c.Stdout, c.Stderr = &said, &said
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a.until("a word", func() error {
+		if !strings.Contains(said.String(), "does not answer yet") {
+			return errors.New(said.String())
+		}
+		return nil
+	})
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err == nil || !strings.Contains(said.String(), "meshvpn: interrupted: ") {
+		t.Error(err, said.String())
+	}
+}
+
 // TestReload: SIGHUP has rules and networks count as they are now, also for what has begun; a wrong file changes nothing.
 func TestReload(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "meshvpn.yaml")

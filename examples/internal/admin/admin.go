@@ -169,7 +169,7 @@ func (c *Client) Ask(ctx context.Context, method, path string, query url.Values,
 	defer body.Close()
 	b, err := io.ReadAll(io.LimitReader(body, maxBody))
 	if err != nil {
-		return err
+		return c.interrupted(ctx, err)
 	}
 	return json.Unmarshal(b, out)
 }
@@ -188,6 +188,14 @@ func (c *Client) Follow(ctx context.Context, method, path string, in any, each f
 		}
 	}
 	return lines.Err()
+}
+
+// interrupted is what an error means to who was told to end meanwhile: it says nothing of the program that was asked.
+func (c *Client) interrupted(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("interrupted: %s has not answered yet", c.program)
+	}
+	return err
 }
 
 // ask makes a request and returns the body of the answer, if that is a good one.
@@ -212,7 +220,7 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &program.Error{Status: program.Forbidden, Err: fmt.Errorf("%s runs as another user: %w", c.program, err), Hint: "Ask as that user, or with sudo."}
 	case err != nil:
-		return nil, err
+		return nil, c.interrupted(ctx, err)
 	}
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil

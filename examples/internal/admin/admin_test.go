@@ -141,3 +141,38 @@ func TestFollow(t *testing.T) {
 	}
 	<-gone
 }
+
+// TestInterrupted: who is told to end while the program has not answered says just that.
+func TestInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	mux := http.NewServeMux()
+	came := make(chan struct{}, 2)
+	mux.HandleFunc("POST /slow", func(_ http.ResponseWriter, r *http.Request) {
+		came <- struct{}{}
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("POST /half", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, `{"name":`)
+		_ = http.NewResponseController(w).Flush() // who asks sees it
+		came <- struct{}{}
+		<-r.Context().Done()
+	})
+	s, err := admin.Listen(dir, mux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, path := range []string{"/slow", "/half"} {
+		running(t, dir, func(ctx context.Context, c *admin.Client) {
+			ctx, cancel := context.WithCancel(ctx)
+			go func() { // ends with the request
+				<-came
+				cancel()
+			}()
+			err := c.Ask(ctx, http.MethodPost, path, nil, question{"ann"}, new(question))
+			if err == nil || err.Error() != "interrupted: meshtest has not answered yet" {
+				t.Error(path, err)
+			}
+		})
+	}
+}

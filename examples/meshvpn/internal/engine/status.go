@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -124,11 +125,15 @@ const pingSize = 56
 // ErrNotHeard reports a peer that takes nothing of what we send.
 var ErrNotHeard = errors.New("the peer allows us nothing: it needs a rule such as allow NAME icmp")
 
+var errNoWay = fmt.Errorf("no way led to the peer within %v: a relay of its, or of this node, may be down (meshvpn doctor PEER:tcp/PORT tries each): %w", dialTimeout, context.DeadlineExceeded)
+
 // Ping has a peer send a frame back n times and calls each with what came of it. It needs that the peer hears us.
 func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong) error) error {
 	d := e.cfg.Dialer
 	d.Class, d.FastOpen = splitter.Interactive, false
-	conn, err := d.Dial(ctx, id.String()+":"+Service)
+	dialling, cancel := context.WithTimeoutCause(ctx, dialTimeout, errNoWay)
+	conn, err := d.Dial(dialling, id.String()+":"+Service)
+	cancel()
 	if err != nil {
 		return err
 	}
@@ -139,12 +144,15 @@ func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong
 	for range n {
 		rand.Read(ask[packet.HeaderSize:])
 		began := time.Now()
+		_ = conn.SetDeadline(began.Add(dialTimeout)) // it fails for what is closed, as Write will
 		if _, err := conn.Write(ask); err != nil {
 			return err
 		}
 		if _, err := io.ReadFull(conn, answer); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = ErrNotHeard
+			} else if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = fmt.Errorf("the peer has not answered within %v: %w", dialTimeout, err)
 			}
 			return err
 		}

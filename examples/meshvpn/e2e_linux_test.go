@@ -184,7 +184,7 @@ func TestExit(t *testing.T) {
 
 // TestPrivilege: without a capability it says so, and what to do.
 func TestPrivilege(t *testing.T) {
-	for missing, want := range map[string]string{"net_admin": "CAP_NET_ADMIN", "net_bind_service": "CAP_NET_BIND_SERVICE"} {
+	for missing, want := range map[string]string{"net_admin": "cap_net_admin,cap_net_bind_service+ep", "net_bind_service": "CAP_NET_BIND_SERVICE"} {
 		m := newMachine(t, missing[4:7])
 		c := m.start("up", "--state", m.dir, "--node.dht=false")
 		c.Args = append(c.Args[:4], append([]string{"setpriv", "--bounding-set=-" + missing, "--inh-caps=-" + missing}, c.Args[4:]...)...)

@@ -249,6 +249,8 @@ func TestWithout(t *testing.T) {
 		}
 	}
 	without("no /dev/net/tun", "mount -t tmpfs none /dev/net", program.Failed, "/dev/net/tun", "modprobe tun")
+	without("a closed /dev/net/tun", "mount -t tmpfs none /dev/net && mknod /dev/net/tun c 10 200 && chmod 0 /dev/net/tun && "+
+		`exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search "$@"`, program.Forbidden, "/dev/net/tun", "may not open")
 	full := t.TempDir()
 	m.dir = filepath.Join(full, "state")
 	without("a full disk", "mount -t tmpfs -o size=4k none "+full+" && mkdir "+m.dir+" && head -c 4096 /dev/zero >"+full+"/x", program.NoSpace, "no space left")

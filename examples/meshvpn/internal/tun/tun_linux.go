@@ -67,6 +67,8 @@ func open(name string) (*Device, error) {
 	return &Device{file: os.NewFile(uintptr(fd), "/dev/net/tun"), name: ifr.Name()}, nil
 }
 
+const privileges = "It needs CAP_NET_ADMIN, and CAP_NET_BIND_SERVICE for names: run it as root, as the service that the command unit prints, or after setcap cap_net_admin,cap_net_bind_service+ep."
+
 // explain says what to do about an error.
 func explain(name string, err error) error {
 	what := fmt.Errorf("network device %s: %w", name, err)
@@ -75,8 +77,10 @@ func explain(name string, err error) error {
 		return &program.Error{Status: program.Busy, Err: what, Hint: "End that one first, by meshvpn down with its --state; another network namespace has room for another one."}
 	case errors.Is(err, errNoAddr):
 		return &program.Error{Status: program.Failed, Err: what, Hint: "The kernel has no IPv6 (see sysctl net.ipv6.conf.all.disable_ipv6): have addresses of IPv4 by --tun.ipv4, or enable it."}
+	case errors.Is(err, fs.ErrPermission) && isPath(err):
+		return &program.Error{Status: program.Forbidden, Err: what, Hint: "This user may not open the device: have its mode be 0666, as udev sets it (chmod 666 /dev/net/tun), and the container let it be used.\n" + privileges}
 	case errors.Is(err, fs.ErrPermission):
-		return &program.Error{Status: program.Forbidden, Err: what, Hint: "It needs CAP_NET_ADMIN: run it as root, as the service that the command unit prints, or after setcap cap_net_admin+ep."}
+		return &program.Error{Status: program.Forbidden, Err: what, Hint: privileges}
 	case errors.Is(err, unix.EBUSY):
 		return &program.Error{Status: program.Busy, Err: what, Hint: "Another program has a device of that name: choose another one with --tun.name."}
 	case errors.Is(err, unix.EINVAL):
@@ -85,6 +89,12 @@ func explain(name string, err error) error {
 		return &program.Error{Status: program.Failed, Err: what, Hint: "The kernel needs its module tun (modprobe tun), a container the device /dev/net/tun."}
 	}
 	return what
+}
+
+// isPath is whether an error is about opening the device's file.
+func isPath(err error) bool {
+	_, ok := errors.AsType[*fs.PathError](err)
+	return ok
 }
 
 // configure gives the device its addresses and routes.

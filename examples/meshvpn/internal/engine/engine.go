@@ -78,7 +78,8 @@ const (
 	guestMemory = 64 << 20        // for what guests have sent half of
 	idleStream  = 5 * time.Minute // then its conn is closed
 	dialTimeout = 20 * time.Second
-	retryDial   = time.Second // how long packets are refused at once when a peer could not be reached
+	retryDial   = time.Second   // how long packets are refused at once when a peer could not be reached
+	retryNobody = 3 * retryDial // or takes none: its refusal came after the first packet, and TCP sends that again after a second
 	sweepEvery  = 30 * time.Second
 )
 

@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/overlay"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/packet"
+	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/transport"
 )
 
 // TestAllowed: what a rule allows arrives, and its answer; nothing else does.
@@ -103,6 +109,37 @@ func TestUnreachable(t *testing.T) {
 	s := a.Status()
 	if len(s.Peers) != 1 || s.Peers[0].Error == "" || s.Dropped["no-route"] != 1 || s.Dropped["peer-unreachable"] == 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestNotUp: the sender is told that a peer takes no packets, also of what it sends again after a second.
+func TestNotUp(t *testing.T) {
+	listen, err := transport.Parse("/ip4/127.0.0.1/tcp/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &mesh.Node{Identity: seeded(t, 2), ListenAddrs: []multiaddr.Multiaddr{listen}}
+	if err := b.Start(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	a := start(t, 1, b.Addrs(), []byte{2}, nil, nil)
+	to := overlay.V4(b.ID())
+	a.dev.out <- udp(a.v4, to, 1000, 7, "lost before it is known")
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for ctx := within(t); !slices.ContainsFunc(a.Status().Peers, func(p PeerStatus) bool { return strings.Contains(p.Error, "takes no packets") }); <-again.C {
+		if ctx.Err() != nil {
+			t.Fatalf("%+v", a.Status())
+		}
+	}
+	a.dev.out <- udp(a.v4, to, 1000, 7, "refused")
+	isError(t, a.gets(), to, 3, 13)
+	p := a.known(b.ID())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if left := time.Until(p.refuse); left < retryDial {
+		t.Errorf("packets are refused for %v more: what TCP sends again gets no answer", left)
 	}
 }
 

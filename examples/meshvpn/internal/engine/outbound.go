@@ -91,7 +91,7 @@ func (e *Engine) send(b *buffer) (kept bool) {
 		}
 	}
 	e.counts.drop(noHost)
-	e.unreachable(&p, raw, packet.NoHost)
+	e.unreachable(&p, raw, to.refusal())
 	return false
 }
 

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/acl"
+	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/packet"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/splitter"
@@ -76,9 +79,24 @@ func (p *peer) remove(s *stream) {
 
 // failed takes note of why the peer can't be reached.
 func (p *peer) failed(err error) {
+	wait := retryDial
+	if errors.Is(err, mesh.ErrNoService) {
+		wait = retryNobody
+		err = fmt.Errorf("it is not up, and takes no packets: what it serves is reached by meshvpn proxy and forward (%w)", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.err, p.refuse = err, time.Now().Add(retryDial)
+	p.err, p.refuse = err, time.Now().Add(wait)
+}
+
+// refusal is what packets are refused for.
+func (p *peer) refusal() packet.Reason {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(p.err, mesh.ErrNoService) {
+		return packet.Prohibited
+	}
+	return packet.NoHost
 }
 
 // reached takes note that it can, by a stream's conn.
@@ -101,6 +119,7 @@ func (p *peer) enter(c net.Conn) bool {
 		return false
 	}
 	p.conns[c] = struct{}{}
+	p.err, p.refuse = nil, time.Time{} // it is there
 	return true
 }
 

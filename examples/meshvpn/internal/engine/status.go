@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -87,7 +88,7 @@ func (e *Engine) Status() Status {
 		x.Paths = p.paths()
 		p.mu.Lock()
 		x.Streams, x.Conns = len(p.streams), len(p.conns)
-		if p.err != nil {
+		if p.err != nil && !slices.ContainsFunc(slices.Collect(maps.Values(p.streams)), func(s *stream) bool { return s.conn != nil }) {
 			x.Error = p.err.Error()
 		}
 		p.mu.Unlock()
@@ -125,7 +126,7 @@ const pingSize = 56
 // ErrNotHeard reports a peer that takes nothing of what we send.
 var ErrNotHeard = errors.New("the peer allows us nothing: it needs a rule such as allow NAME icmp")
 
-var errNoWay = fmt.Errorf("no way led to the peer within %v: a relay of its, or of this node, may be down (meshvpn doctor PEER:tcp/PORT tries each): %w", dialTimeout, context.DeadlineExceeded)
+var errNoWay = fmt.Errorf("no way led to the peer within %v: a relay of its, or of this node, may be down (meshvpn doctor NAME.mesh:vpn tries each): %w", dialTimeout, context.DeadlineExceeded)
 
 // Ping has a peer send a frame back n times and calls each with what came of it. It needs that the peer hears us.
 func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong) error) error {

@@ -182,7 +182,7 @@ func (s *stream) refuse(b *buffer) {
 		raw := rest[packet.HeaderSize:][:size]
 		rest = rest[packet.HeaderSize+size:]
 		if p, err := packet.Parse(raw); err == nil {
-			s.peer.engine.unreachable(&p, raw, packet.NoHost)
+			s.peer.engine.unreachable(&p, raw, s.peer.refusal())
 		}
 	}
 }

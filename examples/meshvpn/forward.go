@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
+	"github.com/splitmesh/splitmesh/registry"
 )
 
 func forwardCommand(a *program.App, s *settings) *cobra.Command {
@@ -47,9 +50,29 @@ func (p *localPart) run(ctx context.Context, h *host, ready func(notice)) error 
 	if err != nil {
 		return program.Listening("forward", err)
 	}
-	ready(notice{Text: fmt.Sprintf("%s leads to %s", l.Addr(), p.Addr)})
+	text := fmt.Sprintf("%s leads to %s", l.Addr(), p.Addr)
+	if name, ok := p.unknown(ctx, h); ok {
+		text += fmt.Sprintf("\nNobody has the name %s now: conns fail until somebody does, in the file %s or in a directory", name, h.node.Hosts.Path)
+	}
+	ready(notice{Text: text})
 	return forward.Local(ctx, l, h.dial(&p.dialling), p.Addr, h.log)
 }
+
+// unknown is whether the peer is one of a name that nobody has.
+func (p *localPart) unknown(ctx context.Context, h *host) (name string, unknown bool) {
+	peer, _, _ := strings.Cut(p.Addr, ":")
+	name, named := strings.CutSuffix(peer, ".mesh")
+	if !named {
+		return "", false
+	}
+	ctx, cancel := context.WithTimeout(ctx, namePatience)
+	defer cancel()
+	_, err := lookUp(ctx, name, h.book, h.node.Directory)
+	return name, errors.Is(err, registry.ErrNotFound)
+}
+
+// namePatience is how long a port waits for what is only to be told.
+const namePatience = 2 * time.Second
 
 // A remotePart is a port of a peer's machine that leads here.
 type remotePart struct {
@@ -80,7 +103,7 @@ func remoteCommand(a *program.App, s *settings) *cobra.Command {
 func (p *remotePart) run(ctx context.Context, h *host, ready func(notice)) error {
 	peer, err := forward.Peer(h.node.Hosts, p.Peer)
 	if err != nil {
-		return err
+		return &program.Error{Status: program.Usage, Err: err}
 	}
 	return forward.Remote(ctx, p.dialer(h), &h.gate, peer, p.Port, p.Target, h.log, func(addr string) {
 		ready(notice{Text: fmt.Sprintf("%s of %s leads to %s", addr, p.Peer, p.Target)})

@@ -22,27 +22,32 @@ func (t *tunnel) named(ctx context.Context, name string) (identity.ID, error) {
 	if name == t.node.Name {
 		return t.id, nil
 	}
-	var failed error
-	for _, r := range []any{t.node.Hosts, t.node.Directory} {
-		r, ok := r.(mesh.Resolver)
-		if !ok {
-			continue
+	id, failed := lookUp(ctx, name, t.node.Hosts, t.node.Directory)
+	if failed == nil {
+		if err := t.book.Pin(id); err != nil {
+			t.log.Warn("addresses are not written down, and may be others after a restart", "err", err)
 		}
-		id, err := r.Resolve(ctx, name)
-		if err == nil {
-			if err := t.book.Pin(id); err != nil {
-				t.log.Warn("addresses are not written down, and may be others after a restart", "err", err)
-			}
-			return id, nil
-		}
-		if failed = err; !errors.Is(err, registry.ErrNotFound) {
-			break // who can't tell now is not to be overruled
-		}
+		return id, nil
 	}
 	if err := t.node.Hosts.Err(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		failed = fmt.Errorf("%w; %w", failed, err)
 	}
 	return identity.ID{}, fmt.Errorf("%s.mesh: %w", name, failed)
+}
+
+// lookUp asks those who know names, each if those before it have none such.
+func lookUp(ctx context.Context, name string, all ...any) (id identity.ID, err error) {
+	err = registry.ErrNotFound
+	for _, r := range all {
+		r, ok := r.(mesh.Resolver)
+		if !ok {
+			continue
+		}
+		if id, err = r.Resolve(ctx, name); err == nil || !errors.Is(err, registry.ErrNotFound) {
+			break // who can't tell now is not to be overruled
+		}
+	}
+	return id, err
 }
 
 // addrsOf is named for the resolver.

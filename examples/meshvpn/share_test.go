@@ -134,6 +134,10 @@ func TestPartsShareANode(t *testing.T) {
 	}
 	serving := run(t, "serve", echo.Addr().String(), "--as", "echo", "--allow", "bob", "--state", server)
 	serving.line(t)
+	unknown := run(t, "forward", "local", "127.0.0.1:0", "nobody:80", "--state", client)
+	if unknown.line(t); !strings.Contains(unknown.line(t), "Nobody has the name nobody") {
+		t.Error("it is not told that nobody has the name")
+	}
 	local := run(t, "forward", "local", "127.0.0.1:0", "ann:echo", "--state", client)
 	at, _, _ := strings.Cut(local.line(t), " ")
 	if err := echoed(at); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
@@ -111,14 +112,17 @@ func ListenLoopback(ctx context.Context, addr string) (*net.TCPListener, error) 
 		addr = "127.0.0.1:" + addr
 	}
 	host, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	}
 	if err != nil {
-		return nil, err
+		return nil, &program.Error{Status: program.Usage, Err: fmt.Errorf("listen %.80q: %w", addr, err)}
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
 	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("listen %.80q: %w", addr, ErrNotLoopback)
+		return nil, &program.Error{Status: program.Usage, Err: fmt.Errorf("listen %.80q: %w", addr, ErrNotLoopback)}
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {

@@ -119,7 +119,7 @@ func fail(w http.ResponseWriter, err error) {
 	}
 	text := "meshvpn: " + program.Printable(err.Error())
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		text += "\nThe peer has ended the conn without an answer: does the server run that it publishes?"
+		text = "meshvpn: the peer has ended the conn without an answer: does the server run that it publishes? (" + program.Printable(err.Error()) + ")"
 	}
 	http.Error(w, text, status[failureOf(err)])
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -60,6 +61,17 @@ func TestRelayed(t *testing.T) {
 	if out, _ := b.meshvpn("status"); !strings.Contains(out, "ann") || !strings.Contains(out, a.v4) || !strings.Contains(out, "denied") {
 		t.Error(out)
 	}
+	out, _ = a.meshvpn("status", "--json")
+	var all any
+	if err := json.Unmarshal([]byte(out), &all); err != nil {
+		t.Fatal(err, out)
+	}
+	lowerCase(t, all)
+	for _, want := range []string{`"state": "active"`, `"rtt_seconds": 0.`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in %s", want, out)
+		}
+	}
 	if out, code := a.meshvpn("down"); code != 0 || !strings.Contains(out, "is down") {
 		t.Error(code, out)
 	}
@@ -68,6 +80,24 @@ func TestRelayed(t *testing.T) {
 	}
 	if out, code := a.meshvpn("status"); code != program.NotRunning {
 		t.Error(code, out)
+	}
+}
+
+// lowerCase: the keys of JSON are all spelt alike.
+func lowerCase(t *testing.T, v any) {
+	t.Helper()
+	switch v := v.(type) {
+	case map[string]any:
+		for key, v := range v {
+			if key != strings.ToLower(key) {
+				t.Errorf("the key %s has capitals", key)
+			}
+			lowerCase(t, v)
+		}
+	case []any:
+		for _, v := range v {
+			lowerCase(t, v)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -63,7 +64,12 @@ func TestRewritten(t *testing.T) {
 	}
 	m, other := newMachine(t, "a"), seeded(t)
 	file := m.resolvConf("nameserver 127.0.0.1\n")
-	if err := os.WriteFile(filepath.Join(m.dir, "hosts"), []byte(other.String()+" bob\n"), 0o600); err != nil {
+	relay, err := identity.NewKeyFromSeed(bytes.Repeat([]byte{8}, identity.SeedSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := other.String() + " bob\n/ip4/127.0.0.1/tcp/9/ws/p2p/" + relay.ID().PeerID() + "\n"
+	if err := os.WriteFile(filepath.Join(m.dir, "hosts"), []byte(hosts), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m.begin()
@@ -82,7 +88,7 @@ func TestRewritten(t *testing.T) {
 	if got := m.lookup("bob.mesh"); !strings.Contains(got, overlay.V4(other).String()) {
 		t.Error(got)
 	}
-	if out, _ := m.meshvpn("status"); !strings.Contains(out, "another program has changed") {
+	if out, _ := m.meshvpn("status"); !strings.Contains(out, "another program has changed") || !strings.Contains(out, "bob") || strings.Contains(out, relay.ID().Short()) {
 		t.Error(out)
 	}
 	if out, code := m.meshvpn("down"); code != 0 || file() != after {

@@ -15,7 +15,6 @@ import (
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/engine"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/forward"
 	"github.com/splitmesh/splitmesh/identity"
-	"github.com/splitmesh/splitmesh/mesh"
 	"github.com/splitmesh/splitmesh/registry"
 )
 
@@ -87,7 +86,7 @@ func pingCommand(a *program.App) *cobra.Command {
 			return program.ShowJSON(c.OutOrStdout(), pongs)
 		}
 		for _, p := range pongs {
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s answered in %v, %s\n", args[0], p.RTT.Round(10*time.Microsecond), way(p.Paths)); err != nil {
+			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s answered in %v, %s\n", args[0], time.Duration(p.RTT).Round(10*time.Microsecond), way(p.Paths)); err != nil {
 				return err
 			}
 		}
@@ -97,7 +96,7 @@ func pingCommand(a *program.App) *cobra.Command {
 }
 
 // way says by which paths.
-func way(paths []mesh.Path) string {
+func way(paths []engine.Path) string {
 	relays := 0
 	for _, path := range paths {
 		if !path.Relay.IsZero() {

@@ -22,9 +22,9 @@ import (
 type status struct {
 	Device string `json:"device"`
 	engine.Status
-	Resolver string                   `json:"resolver,omitempty"` // what is to be known of how names are asked for
-	Names    map[string][]string      `json:"names"`              // petnames, by ID
-	RTT      map[string]time.Duration `json:"rtt"`                // of peers with whom there is a session
+	Resolver string                    `json:"resolver,omitempty"` // what is to be known of how names are asked for
+	Names    map[string][]string       `json:"names"`              // petnames, by ID
+	RTT      map[string]engine.Seconds `json:"rtt_seconds"`        // of peers with whom there is a session
 }
 
 // handle answers at the admin socket.
@@ -34,11 +34,14 @@ func (t *tunnel) handle(mux *http.ServeMux) {
 }
 
 func (t *tunnel) status() status {
-	s := status{Device: t.device.Name(), Status: t.engine.Status(), Names: make(map[string][]string), RTT: make(map[string]time.Duration)}
+	s := status{Device: t.device.Name(), Status: t.engine.Status(), Names: make(map[string][]string), RTT: make(map[string]engine.Seconds)}
 	if text := t.asking.Load(); text != nil {
 		s.Resolver = *text
 	}
 	for _, p := range t.node.Hosts.Peers() {
+		if len(p.Names) == 0 { // a relay, maybe: the file says just where it is
+			continue
+		}
 		s.Names[p.ID.String()] = p.Names
 		if !slices.ContainsFunc(s.Peers, func(q engine.PeerStatus) bool { return q.ID == p.ID }) && p.ID != s.ID {
 			s.Peers = append(s.Peers, t.engine.Silent(p.ID))
@@ -46,7 +49,7 @@ func (t *tunnel) status() status {
 	}
 	for _, p := range t.node.Node.Peers() {
 		if p.Up {
-			s.RTT[p.ID.String()] = p.RTT
+			s.RTT[p.ID.String()] = engine.Seconds(p.RTT)
 		}
 	}
 	return s
@@ -74,7 +77,12 @@ func (s *status) show(w io.Writer) error {
 		fmt.Fprintln(w, program.Printable(s.Resolver))
 	}
 	fmt.Fprintln(w)
-	t := program.NewTable(w, "PEER", "IPV4", "IPV6", "WAY", "ROUND TRIP", "SENT", "RECEIVED", "")
+	head := []string{"PEER", "IPV4", "IPV6", "WAY", "ROUND TRIP", "SENT", "RECEIVED"}
+	failed := slices.ContainsFunc(s.Peers, func(p engine.PeerStatus) bool { return p.Error != "" })
+	if failed {
+		head = append(head, "NOT REACHED BECAUSE")
+	}
+	t := program.NewTable(w, head...)
 	for _, p := range s.Peers {
 		id := p.ID.String()
 		name := strings.Join(s.Names[id], " ")
@@ -83,9 +91,13 @@ func (s *status) show(w io.Writer) error {
 		}
 		rtt := "-"
 		if d, up := s.RTT[id]; up {
-			rtt = d.Round(10 * time.Microsecond).String()
+			rtt = time.Duration(d).Round(10 * time.Microsecond).String()
 		}
-		t.Row(name, p.IPv4, p.IPv6, way(p.Paths), rtt, humanize.IBytes(p.Sent.Bytes), humanize.IBytes(p.Received.Bytes), p.Error)
+		row := []string{name, p.IPv4, p.IPv6, way(p.Paths), rtt, humanize.IBytes(p.Sent.Bytes), humanize.IBytes(p.Received.Bytes)}
+		if failed {
+			row = append(row, p.Error)
+		}
+		t.Row(row...)
 	}
 	if err := t.Flush(); err != nil || len(s.Dropped) == 0 {
 		return err

@@ -3,10 +3,12 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -63,10 +65,52 @@ type PeerStatus struct {
 	IPv6     string      `json:"ipv6,omitempty"`
 	Streams  int         `json:"streams"` // to it
 	Conns    int         `json:"conns"`   // from it
-	Paths    []mesh.Path `json:"paths,omitempty"`
+	Paths    []Path      `json:"paths,omitempty"`
 	Sent     Traffic     `json:"sent"`
 	Received Traffic     `json:"received"`
 	Error    string      `json:"error,omitempty"` // why it could not be reached
+}
+
+// Seconds is a time that is a number of seconds in JSON.
+type Seconds time.Duration
+
+// MarshalJSON implements json.Marshaler.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	*s = Seconds(math.Round(f * float64(time.Second)))
+	return nil
+}
+
+// A Path is one by which a peer is reached: what of a mesh.Path is for people, and for the programs that they write.
+type Path struct {
+	Relay    identity.ID `json:"relay,omitzero"` // zero: it is direct
+	Operator string      `json:"operator,omitempty"`
+	Remote   string      `json:"remote"`
+	State    string      `json:"state"`
+	Sent     uint64      `json:"sent_bytes"`
+	ReSent   uint64      `json:"resent_bytes"`
+	Received uint64      `json:"received_bytes"`
+	InFlight int         `json:"in_flight_bytes"`
+	Window   int         `json:"window_bytes"`
+	RTT      Seconds     `json:"rtt_seconds"`
+	Rate     float64     `json:"rate_bytes_per_second"`
+	Blamed   uint64      `json:"blamed_frames"`
+}
+
+func pathsOf(all []mesh.Path) (out []Path) {
+	for _, p := range all {
+		out = append(out, Path{
+			Relay: p.Relay, Operator: p.Operator, Remote: p.Remote, State: p.State.String(), Sent: p.Sent, ReSent: p.ReSent, Received: p.Received,
+			InFlight: p.InFlight, Window: p.Window, RTT: Seconds(p.RTT), Rate: p.Rate, Blamed: p.Blamed,
+		})
+	}
+	return out
 }
 
 // A Status says how it is with the engine.
@@ -85,7 +129,7 @@ func (e *Engine) Status() Status {
 	for _, p := range e.all() {
 		x := PeerStatus{ID: p.id, Sent: p.sent.now(), Received: p.received.now()}
 		x.IPv4, x.IPv6 = e.addrs(p.id)
-		x.Paths = p.paths()
+		x.Paths = pathsOf(p.paths())
 		p.mu.Lock()
 		x.Streams, x.Conns = len(p.streams), len(p.conns)
 		if p.err != nil && !slices.ContainsFunc(slices.Collect(maps.Values(p.streams)), func(s *stream) bool { return s.conn != nil }) {
@@ -116,8 +160,8 @@ func (e *Engine) addrs(id identity.ID) (v4, v6 string) {
 
 // A Pong is a peer's answer.
 type Pong struct {
-	RTT   time.Duration `json:"rtt"`
-	Paths []mesh.Path   `json:"paths"`
+	RTT   Seconds `json:"rtt_seconds"`
+	Paths []Path  `json:"paths"`
 }
 
 // pingSize is that of a small packet.
@@ -160,7 +204,7 @@ func (e *Engine) Ping(ctx context.Context, id identity.ID, n int, each func(Pong
 		if string(ask) != string(answer) {
 			return fmt.Errorf("%s sent something else back", id.Short())
 		}
-		if err := each(Pong{time.Since(began), conn.(*mesh.Conn).Paths()}); err != nil {
+		if err := each(Pong{Seconds(time.Since(began)), pathsOf(conn.(*mesh.Conn).Paths())}); err != nil {
 			return err
 		}
 	}

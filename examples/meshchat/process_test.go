@@ -81,18 +81,25 @@ func executable(t *testing.T) string {
 // once runs one command to its end. out is what it prints, and of one that failed what it says of that.
 func once(t *testing.T, env []string, args ...string) (out string, status int) {
 	t.Helper()
+	out, errs, status := onceApart(t, env, args...)
+	if status != 0 {
+		out += errs
+	}
+	return strings.TrimSpace(out), status
+}
+
+// onceApart is once, with what stands on stderr apart.
+func onceApart(t *testing.T, env []string, args ...string) (out, errs string, status int) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), executable(t), args...)
 	cmd.Env = env
-	var errs strings.Builder
-	cmd.Stderr = &errs
+	var told strings.Builder
+	cmd.Stderr = &told
 	b, err := cmd.Output()
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	if status = cmd.ProcessState.ExitCode(); status != 0 {
-		b = append(b, errs.String()...)
-	}
-	return strings.TrimSpace(string(b)), status
+	return string(b), told.String(), cmd.ProcessState.ExitCode()
 }
 
 // A plainRun is "meshchat run --plain".
@@ -312,7 +319,7 @@ func TestInviteAlone(t *testing.T) {
 	env := environment(t, "Ann", "")
 	alone := func() {
 		t.Helper()
-		if out, status := once(t, env, "invite"); status != 0 || !strings.Contains(out, "the invitation holds no address: nobody can reach this node: set node.bootstrap") {
+		if _, out, status := onceApart(t, env, "invite"); status != 0 || !strings.Contains(out, "the invitation holds no address: nobody can reach this node: set node.bootstrap") {
 			t.Errorf("status %d: %s", status, out)
 		}
 	}
@@ -322,7 +329,7 @@ func TestInviteAlone(t *testing.T) {
 	p.says("nick   Ann")
 	alone()
 	_, bootstrap := relays(t, 1, 0)
-	if out, status := once(t, environment(t, "Bob", bootstrap), "invite"); status != 0 || strings.Contains(out, "nobody can reach") {
+	if _, out, status := onceApart(t, environment(t, "Bob", bootstrap), "invite"); status != 0 || strings.Contains(out, "nobody can reach") {
 		t.Errorf("status %d: %s", status, out)
 	}
 }

@@ -45,7 +45,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	err := o.run(ctx)
-	if _, said := errors.AsType[*exec.ExitError](err); err != nil && !said {
+	if err != nil && !errors.Is(err, errSaid) {
 		fmt.Fprintln(os.Stderr, "socks:", err)
 	}
 	if err != nil {
@@ -107,8 +107,15 @@ func (o *options) runIsolated(ctx context.Context) error {
 	cmd.WaitDelay = 10 * time.Second
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	isolate.Isolate(cmd)
-	return cmd.Run()
+	err = cmd.Run()
+	if _, ran := errors.AsType[*exec.ExitError](err); ran {
+		return errSaid
+	}
+	return err
 }
+
+// errSaid is of a process that has said what went wrong.
+var errSaid = errors.New("it has failed")
 
 // A tunnel leads from an application to a sink.
 type tunnel struct {

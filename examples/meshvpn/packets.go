@@ -74,8 +74,8 @@ func (p *packets) start() (*netstack.Stack, *overlay.Book, error) {
 	return stack, book, nil
 }
 
-// dial connects to a TCP port at a peer's addresses: by IPv6, which each peer has, and then by IPv4, where a server may
-// listen that knows no other.
+// dial connects to a TCP port at a peer's addresses: by IPv6, and if that is refused, or is not answered in a third of the
+// time, by IPv4, where a server may listen that knows no other, and which a peer's kernel may have alone.
 func (p *packets) dial(ctx context.Context, peer identity.ID, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, forward.Patience) // a packet that no rule allows is not answered
 	defer cancel()
@@ -91,7 +91,9 @@ func (p *packets) dial(ctx context.Context, peer identity.ID, port uint16) (net.
 		return nil, err
 	}
 	v4, v6 := book.Addrs(peer)
-	c, err := stack.DialTCP(ctx, netip.AddrPortFrom(v6, port))
+	first, done := context.WithTimeout(ctx, forward.Patience/3)
+	defer done()
+	c, err := stack.DialTCP(first, netip.AddrPortFrom(v6, port))
 	if err != nil && v4.IsValid() && ctx.Err() == nil {
 		var failed error
 		if c, failed = stack.DialTCP(ctx, netip.AddrPortFrom(v4, port)); failed == nil {

@@ -66,4 +66,10 @@ func TestWithoutDevice(t *testing.T) {
 	if out, err := get("--proxy", "socks5h://127.0.0.1:1080", "--noproxy", "", "http://ann.mesh:81/"); err == nil {
 		t.Error("a port that no rule allows:", out)
 	}
+	if out, err := a.command("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1").CombinedOutput(); err != nil {
+		t.Fatal(string(out))
+	}
+	if out, err := get("--proxy", "socks5h://127.0.0.1:1080", "--noproxy", "", "http://ann.mesh:82/"); err != nil || !strings.Contains(out, "404") {
+		t.Error("a peer whose kernel answers nothing by IPv6:", out, err)
+	}
 }

@@ -139,6 +139,13 @@ func (t *tunnel) notAsked(err error) {
 
 // written takes note that another program has written the system's file.
 func (t *tunnel) written(upstreams []netip.AddrPort, err error) {
+	if errors.Is(err, dns.ErrEdited) {
+		t.past.ask(upstreams)
+		t.log.Warn("the system asks for names here as before", "err", err)
+		text := err.Error()
+		t.asking.Store(&text)
+		return
+	}
 	if err != nil {
 		t.notAsked(err)
 		return

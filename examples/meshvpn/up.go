@@ -126,7 +126,12 @@ func downCommand(a *program.App) *cobra.Command {
 			"left: routes that lead nowhere, so that nothing goes unprotected, and its entry in the system's resolver.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var was ended
-			err := admin.NewClient(a).Ask(c.Context(), http.MethodPost, "/down", nil, admin.Nothing{}, &was)
+			asking, cancel := context.WithTimeoutCause(c.Context(), patience, fmt.Errorf("the meshvpn that is up has not ended within %v: its log may say why; if need be kill it, and run down again", patience))
+			defer cancel()
+			err := admin.NewClient(a).Ask(asking, http.MethodPost, "/down", nil, admin.Nothing{}, &was)
+			if err != nil && asking.Err() != nil && c.Context().Err() == nil {
+				return context.Cause(asking)
+			}
 			if err != nil && program.Status(err) != program.NotRunning {
 				return err
 			}

@@ -2,12 +2,14 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -120,16 +122,83 @@ func TestKeepResolved(t *testing.T) {
 	resolvectlSays(t, 0)
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	write(t, path, "nameserver 127.0.0.53\n", 0o644)
-	s := &System{File: path}
-	if _, err := s.Take(t.Context(), "mesh0", own); err != nil {
-		t.Fatal(err)
+	told, end := keep(t, &System{File: path})
+	replace(t, path, "nameserver 127.0.0.53\nsearch example.org\n") // it is not told of, as what comes next shows
+	replace(t, path, "nameserver 192.0.2.1\n")
+	if n := next(t, told); n.err != nil || fmt.Sprint(n.upstreams) != "[192.0.2.1:53]" || !strings.Contains(content(t, path), "\nnameserver 100.64.1.1\n") {
+		t.Error(n, content(t, path))
 	}
-	replace(t, path, "nameserver 127.0.0.53\nsearch example.org\n")
-	if s.differs() {
+	if err := end(); err != nil || content(t, path) != "nameserver 192.0.2.1\n" {
+		t.Error(err, content(t, path))
+	}
+	s := &System{File: path, told: true}
+	write(t, path, "nameserver 127.0.0.53\n", 0o644)
+	if s.differs(s.look()) {
 		t.Error("what systemd-resolved writes is taken for another's")
 	}
-	replace(t, path, "nameserver 192.0.2.1\n")
-	if !s.differs() {
-		t.Error("it is not noticed that programs ask another")
+}
+
+// TestKeepHalf: a file that is being written is not taken over before it stays as it is.
+func TestKeepHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "resolv.conf")
+		write(t, path, "nameserver 192.0.2.1\n", 0o644)
+		s := &System{File: path}
+		if _, err := s.Take(t.Context(), "mesh0", own); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		told, ended := make(chan news, 10), make(chan error, 1)
+		go func() { // ends with ctx
+			ended <- s.Keep(ctx, "mesh0", own, func(up []netip.AddrPort, err error) { told <- news{up, err} })
+		}()
+		time.Sleep(lookEvery / 2)
+		for _, text := range []string{"", "name", "nameserver 192.0.2.9\n"} {
+			write(t, path, text, 0o644)
+			time.Sleep(lookEvery)
+		}
+		time.Sleep(lookEvery)
+		if n := <-told; n.err != nil || fmt.Sprint(n.upstreams) != "[192.0.2.9:53]" || len(told) > 0 {
+			t.Error(n, len(told))
+		}
+		cancel()
+		if err := <-ended; err != nil || content(t, path) != "nameserver 192.0.2.9\n" {
+			t.Error(err, content(t, path))
+		}
+	})
+}
+
+// TestKeepEdited: what another adds to our file is dropped, and that is told; what was there before comes back.
+func TestKeepEdited(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	write(t, path, "nameserver 192.0.2.1\n", 0o644)
+	told, end := keep(t, &System{File: path})
+	replace(t, path, content(t, path)+"nameserver 192.0.2.9\n")
+	if n := next(t, told); !errors.Is(n.err, ErrEdited) || fmt.Sprint(n.upstreams) != "[192.0.2.1:53]" || strings.Contains(content(t, path), "192.0.2.9") {
+		t.Error(n, content(t, path))
+	}
+	if err := end(); err != nil || content(t, path) != "nameserver 192.0.2.1\n" {
+		t.Error(err, content(t, path))
+	}
+}
+
+// TestKeepLink: the servers that a link led to are those of today, and the link is back at the end.
+func TestKeepLink(t *testing.T) {
+	dir := t.TempDir()
+	path, run := filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "run.conf")
+	write(t, run, "nameserver 192.0.2.1\n", 0o644)
+	if err := os.Symlink("run.conf", path); err != nil {
+		t.Fatal(err)
+	}
+	told, end := keep(t, &System{File: path})
+	replace(t, run, "nameserver 192.0.2.2\n")
+	if n := next(t, told); n.err != nil || fmt.Sprint(n.upstreams) != "[192.0.2.2:53]" || !strings.Contains(content(t, path), "\nnameserver 100.64.1.1\n") {
+		t.Error(n, content(t, path))
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+	if to, err := os.Readlink(path); err != nil || to != "run.conf" || content(t, run) != "nameserver 192.0.2.2\n" {
+		t.Error(to, err, content(t, run))
 	}
 }

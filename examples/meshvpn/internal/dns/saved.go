@@ -31,6 +31,36 @@ type saved struct {
 	text    []byte
 }
 
+// readSaved reads what is at a path, or where it leads; now is its text.
+func readSaved(path string, now []byte) (was saved, err error) {
+	if was.link, err = os.Readlink(path); err == nil {
+		return was, nil
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return saved{missing: true}, nil
+	}
+	if err != nil {
+		return was, err
+	}
+	return saved{mode: info.Mode().Perm(), text: now}, nil
+}
+
+// put has it be at the path again.
+func (w *saved) put(path string) error {
+	switch {
+	case w.missing:
+		return os.Remove(path)
+	case w.link != "":
+		fresh := path + ".meshvpn"
+		if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return errors.Join(os.Symlink(w.link, fresh), os.Rename(fresh, path))
+	}
+	return writeFile(path, w.text, w.mode)
+}
+
 // write writes it as comments, a line of the file in each.
 func (w *saved) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%s%s\n", byPrefix, process(os.Getpid()))
@@ -100,6 +130,9 @@ func writerOf(b []byte) string {
 	}
 	return ""
 }
+
+// isOurs is whether this process wrote it.
+func isOurs(b []byte) bool { return writerOf(b) != "" && writerOf(b) == process(os.Getpid()) }
 
 // owner is the other process that wrote it and still runs; 0: none.
 func owner(b []byte) int {

@@ -27,10 +27,11 @@ type System struct {
 	// Uplinks is the file in which systemd-resolved says whom it asks itself; empty: there is none.
 	Uplinks string
 
-	every   time.Duration // 0 is lookEvery
-	left    []byte        // the file as it was last seen, or written
-	told    bool          // whether it is systemd-resolved that asks us
-	mounted bool          // whether the file was mounted at its place, as by ip netns exec
+	every time.Duration // 0 is lookEvery
+	left  view          // as it was last seen, or written
+	link  string        // what the file led to before it was ours; empty: it was no link
+	told  bool          // whether it is systemd-resolved that asks us
+	mount string        // where the file was mounted, as by ip netns exec; empty: it was not
 }
 
 // resolvectlPatience bounds a command of systemd-resolved's.
@@ -39,16 +40,22 @@ const resolvectlPatience = 5 * time.Second
 // Take has the system ask the servers, which are at a device's own addresses. upstreams are those that are to be asked
 // for names that are not ours; none if the system does that itself.
 func (s *System) Take(ctx context.Context, device string, servers []netip.Addr) (upstreams []netip.AddrPort, err error) {
-	s.left, _ = readFile(s.File) // it is read again
-	s.mounted = isMounted(s.File)
+	s.link, s.mount = "", ""
+	s.left = *s.look() // it is read again
+	at := s.place()
+	if mounted, err := isMounted(at); err != nil {
+		return nil, err
+	} else if mounted {
+		s.mount = at
+	}
 	if _, err := s.Recover(); err != nil {
 		return nil, err
 	}
-	now, err := readFile(s.File)
+	now, err := readFile(at)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	s.left, s.told = now, false
+	s.left, s.told = view{file: now}, false
 	if pid := owner(now); pid != 0 {
 		return nil, fmt.Errorf("another meshvpn, which is process %d, has changed %s", pid, s.File)
 	}
@@ -71,7 +78,7 @@ func (s *System) Take(ctx context.Context, device string, servers []netip.Addr) 
 			upstreams = append(upstreams, netip.AddrPortFrom(a, 53))
 		}
 	}
-	was, err := s.read()
+	was, err := readSaved(at, now)
 	if err != nil {
 		return nil, errors.Join(failed, err)
 	}
@@ -79,10 +86,17 @@ func (s *System) Take(ctx context.Context, device string, servers []netip.Addr) 
 	if len(text) > maxFile {
 		return nil, errors.Join(failed, fmt.Errorf("%s is too long to be kept", s.File))
 	}
-	if err := writeFile(s.File, text, 0o644); err != nil {
+	if err := writeFile(at, text, 0o644); err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	s.left = text
+	if was.link != "" {
+		s.link = was.link
+		if !filepath.IsAbs(s.link) {
+			s.link = filepath.Join(filepath.Dir(at), s.link)
+		}
+	}
+	s.left = *s.look()
+	s.left.file = text
 	return upstreams, nil
 }
 
@@ -157,16 +171,16 @@ func (s *System) Recover() (mended bool, err error) {
 
 // Restore puts the file back, if it is still as this process left it. What another program wrote since stays.
 func (s *System) Restore() error {
-	if writerOf(s.left) != "" && s.lost() {
+	if isOurs(s.left.file) && s.lost() {
 		return fmt.Errorf("%w: run meshvpn down where it is mounted to have it put back", s.errLost())
 	}
-	_, err := s.restore(func(now []byte) bool { return writerOf(now) == process(os.Getpid()) })
+	_, err := s.restore(isOurs)
 	return err
 }
 
 // Owner is the process that has changed the file and still runs, unless it is this one; 0: there is none.
 func (s *System) Owner() int {
-	now, err := readFile(s.File)
+	now, err := readFile(s.place())
 	if err != nil || !bytes.HasPrefix(now, []byte(marker)) {
 		return 0
 	}
@@ -174,7 +188,8 @@ func (s *System) Owner() int {
 }
 
 func (s *System) restore(may func(now []byte) bool) (mended bool, err error) {
-	now, err := readFile(s.File)
+	at := s.place()
+	now, err := readFile(at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -183,43 +198,12 @@ func (s *System) restore(may func(now []byte) bool) (mended bool, err error) {
 	}
 	was, err := parseSaved(now)
 	if err == nil {
-		err = s.put(was)
+		err = was.put(at)
 	}
 	if err != nil {
-		return false, fmt.Errorf("putting back %s: %w", s.File, err)
+		return false, fmt.Errorf("putting back %s: %w", at, err)
 	}
 	return true, nil
-}
-
-func (s *System) put(was saved) error {
-	switch {
-	case was.missing:
-		return os.Remove(s.File)
-	case was.link != "":
-		fresh := s.File + ".meshvpn"
-		if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return errors.Join(os.Symlink(was.link, fresh), os.Rename(fresh, s.File))
-	}
-	return writeFile(s.File, was.text, was.mode)
-}
-
-// read reads the file, or where it leads.
-func (s *System) read() (was saved, err error) {
-	if was.link, err = os.Readlink(s.File); err == nil {
-		return was, nil
-	}
-	info, err := os.Stat(s.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		return saved{missing: true}, nil
-	}
-	if err != nil {
-		return was, err
-	}
-	was.mode = info.Mode().Perm()
-	was.text, err = readFile(s.File)
-	return was, err
 }
 
 // maxFile bounds a file of the system's.

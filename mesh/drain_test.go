@@ -152,11 +152,17 @@ func TestDrainOfOneOfTwo(t *testing.T) {
 			}
 			other := nodes[1-i].ID()
 			until(t, "one path is left", func() bool { p := dialled.Paths(); return len(p) == 1 && p[0].Relay == other })
-			mu.Lock()
-			defer mu.Unlock()
-			works := slices.IndexFunc(order, func(e mesh.PathEvent) bool { return e.Relay == other && e.State == mesh.PathActive })
-			ends := slices.IndexFunc(order, func(e mesh.PathEvent) bool { return e.Relay != other && e.State >= mesh.PathDead })
-			if works < 0 || ends >= 0 && ends < works {
+			var works, ends int
+			until(t, "both are told of", func() bool { // which may take a moment
+				mu.Lock()
+				defer mu.Unlock()
+				works = slices.IndexFunc(order, func(e mesh.PathEvent) bool { return e.Relay == other && e.State == mesh.PathActive })
+				ends = slices.IndexFunc(order, func(e mesh.PathEvent) bool { return e.Relay != other && e.State >= mesh.PathDead })
+				return works >= 0 && ends >= 0
+			})
+			if ends < works {
+				mu.Lock()
+				defer mu.Unlock()
 				t.Errorf("the other works at event %d, and the drained one ends at %d: %+v", works, ends, order)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,24 +160,49 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestLateBootstrap: a node starts while nobody of bootstrap answers, as on a machine without a network, and asks again.
-// With what it is told then it dials, and is reserved at a relay.
-func TestLateBootstrap(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// A silent listener closes what it accepts until it is to answer.
+type silent struct {
+	net.Listener
+	answers atomic.Bool
+}
+
+func (l *silent) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil || l.answers.Load() {
+			return c, err
+		}
+		c.Close()
 	}
-	l.Close()
-	late := []string{"https://" + l.Addr().String()}
-	web := httptest.NewUnstartedServer(nil)
-	web.Listener.Close()
-	web.StartTLS() // for its certificate; it can't accept
+}
+
+// unanswered is a web server that has a node's record, and answers nobody before answer is called. This process trusts it.
+func unanswered(t *testing.T, record func() (*registry.Record, error)) (web *httptest.Server, answer func()) {
+	t.Helper()
+	web = httptest.NewUnstartedServer(bootstrap.Handler(func() *registry.Record {
+		r, err := record()
+		if err != nil {
+			t.Error(err)
+		}
+		return r
+	}))
+	l := &silent{Listener: web.Listener}
+	web.Listener = l
+	web.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(web.Certificate())
 	was := http.DefaultTransport
 	http.DefaultTransport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
-	t.Cleanup(func() { http.DefaultTransport = was })
+	t.Cleanup(func() {
+		http.DefaultTransport = was
+		web.Close()
+	})
+	return web, func() { l.answers.Store(true) }
+}
 
+// TestLateBootstrap: a node starts while nobody of bootstrap answers, as on a machine without a network, and asks again.
+// With what it is told then it dials, and is reserved at a relay.
+func TestLateBootstrap(t *testing.T) {
 	local := addrs(t, "/ip4/127.0.0.1/tcp/0")
 	relay, err := node.Open(within(t), &node.Settings{DHT: true, Listen: local}, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler),
 		func(n *mesh.Node) { n.Relay = new(mesh.RelayConfig) })
@@ -191,24 +217,15 @@ func TestLateBootstrap(t *testing.T) {
 	if err := server.WaitReserved(within(t), 1); err != nil {
 		t.Fatal(err)
 	}
+	web, answer := unanswered(t, relay.Record)
+	late := []string{web.URL}
 	open(t, t.TempDir(), node.Settings{Bootstrap: late, Listen: local}) // which others may find
 	client := open(t, t.TempDir(), node.Settings{Bootstrap: late, DHT: true})
 	if _, err := client.Dial(within(t), server.ID().String()+":hello"); err == nil {
 		t.Fatal("it is reached by nothing")
 	}
 
-	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	up := &http.Server{Handler: bootstrap.Handler(func() *registry.Record {
-		r, err := relay.Record()
-		if err != nil {
-			t.Error(err)
-		}
-		return r
-	})}
-	go func() { _ = up.Serve(tls.NewListener(l, &tls.Config{Certificates: web.TLS.Certificates})) }() // ends with Close
-	t.Cleanup(func() { up.Close() })
+	answer()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for ctx := within(t); ; <-again.C {

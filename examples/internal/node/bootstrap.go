@@ -42,11 +42,12 @@ const (
 	maxAskAgain = time.Minute
 )
 
-// firstAddrs resolves the sources. If none of those that are asked over the network answers, they are late: this machine may
-// have no network yet, or of two relays that begin with each other one starts first.
-func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) (addrs []multiaddr.Multiaddr, late []string, err error) {
+// firstAddrs resolves the sources of first addresses. If none of those that are asked over the network answers, they are
+// late: this machine may have no network yet, or of two relays that begin with each other one starts first. That is an
+// error if the node could be reached by nothing but relays of Bootstrap, since it takes none that come late.
+func firstAddrs(ctx context.Context, of *Settings, log *slog.Logger) (addrs []multiaddr.Multiaddr, late []string, err error) {
 	var written, asked []string
-	for _, s := range sources {
+	for _, s := range of.Bootstrap {
 		if strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "/dnsaddr/") {
 			asked = append(asked, s)
 		} else {
@@ -64,6 +65,8 @@ func firstAddrs(ctx context.Context, sources []string, log *slog.Logger) (addrs 
 		return append(addrs, more...), nil, nil
 	case ctx.Err() != nil:
 		return nil, nil, fmt.Errorf("bootstrap: %w", context.Cause(ctx))
+	case len(written) == 0 && len(of.Listen) == 0 && (of.Reservations < 0 || !of.DHT && len(of.Registries) == 0):
+		return nil, nil, fmt.Errorf("bootstrap: %w", err)
 	}
 	log.Warn("bootstrap has not answered, and is asked again until it does", "err", err)
 	return addrs, asked, nil

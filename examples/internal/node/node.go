@@ -142,7 +142,7 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 	}
 	n.Names = n.Hosts
 	var late []string
-	if n.Bootstrap, late, err = firstAddrs(ctx, s.Bootstrap, log); err != nil {
+	if n.Bootstrap, late, err = firstAddrs(ctx, s, log); err != nil {
 		return nil, err
 	}
 	if n.Alone = Unreachable(s, state); n.Alone != "" {

@@ -249,6 +249,33 @@ func TestLateBootstrap(t *testing.T) {
 	}
 }
 
+// TestNoAnswer: while nobody of bootstrap answers, a node starts only if others could still reach it some day. It is reserved
+// at relays that come late by a directory alone.
+func TestNoAnswer(t *testing.T) {
+	web, _ := unanswered(t, nil)
+	late := []string{web.URL}
+	for name, tt := range map[string]struct {
+		s      node.Settings
+		starts bool
+	}{
+		"relays only":        {s: node.Settings{Bootstrap: late}},
+		"on the LAN":         {s: node.Settings{Bootstrap: late, LAN: true}},
+		"none by the DHT":    {s: node.Settings{Bootstrap: late, DHT: true, Reservations: -1}},
+		"by the DHT":         {s: node.Settings{Bootstrap: late, DHT: true}, starts: true},
+		"by a registry":      {s: node.Settings{Bootstrap: late, Registries: []string{"http://127.0.0.1:1"}}, starts: true},
+		"listens":            {s: node.Settings{Bootstrap: late, Listen: addrs(t, "/ip4/127.0.0.1/tcp/0"), Reservations: -1}, starts: true},
+		"an address besides": {s: node.Settings{Bootstrap: append([]string{"/ip4/127.0.0.1/tcp/1/p2p/eyxhc7xzvcklmsfgd2sl2hovqweew5xk74xus2eppqwk2jz2ltoybzyb"}, late...)}, starts: true},
+	} {
+		n, err := node.Open(within(t), &tt.s, &program.State{Dir: t.TempDir()}, slog.New(slog.DiscardHandler), nil)
+		if tt.starts != (err == nil) || err != nil && (program.Status(err) != program.Failed || !strings.Contains(err.Error(), "bootstrap from \""+web.URL)) {
+			t.Errorf("%s: status %d: %v", name, program.Status(err), err)
+		}
+		if err == nil {
+			n.Close()
+		}
+	}
+}
+
 // TestUnreachable: who has no address and knows nobody is told so, with what to set, and who has either is not.
 func TestUnreachable(t *testing.T) {
 	id := open(t, t.TempDir(), node.Settings{}).ID()

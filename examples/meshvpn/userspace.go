@@ -69,13 +69,24 @@ func (h *host) use(n *mesh.Node) {
 	if !h.settings.Relays.Only {
 		return
 	}
-	n.Bootstrap = h.withoutPeers(n.Bootstrap)
+	n.Names = chooser{h.book, h}
 	if len(n.ListenAddrs) > 0 {
 		h.log.Warn("over relays only: but node.listen is set, and the addresses of who listens are published")
 	}
 	if h.settings.Node.DHT {
 		h.log.Warn("over relays only: but the DHT's nodes are asked directly, and a peer may be one of them; with relays in node.bootstrap --node.dht=false avoids that")
 	}
+}
+
+// A chooser is the book of who reaches peers over relays only: it leaves out peers that would be taken for relays.
+type chooser struct {
+	*book
+	of *host
+}
+
+// Relays implements node.Chooser.
+func (c chooser) Relays(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	return c.of.withoutPeers(addrs)
 }
 
 // withoutPeers leaves out, of addresses that are tried as those of relays, what the hosts file says of peers: who has a

@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,8 +24,13 @@ import (
 	"github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
+	"github.com/splitmesh/splitmesh/examples/internal/config"
+	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
+	"github.com/splitmesh/splitmesh/identity"
 	"github.com/splitmesh/splitmesh/mesh"
+	"github.com/splitmesh/splitmesh/registry"
+	"github.com/splitmesh/splitmesh/registry/bootstrap"
 )
 
 // mainVariable makes the test's binary the program itself.
@@ -301,5 +308,80 @@ func TestUsage(t *testing.T) {
 	var b bytes.Buffer
 	if status := newProgram().Run(context.Background(), []string{"--help"}, nil, &b, &b); status != 0 {
 		t.Error(b.String())
+	}
+}
+
+// TestRelaysOnlyLate: over relays only, a peer that has a petname is no relay either when bootstrap names it late.
+func TestRelaysOnlyLate(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	peer := &mesh.Node{ListenAddrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/ws")}}
+	if err := peer.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	var answers atomic.Bool
+	record := bootstrap.Handler(func() *registry.Record {
+		r, err := peer.Record()
+		if err != nil {
+			t.Error(err)
+		}
+		return r
+	})
+	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !answers.Load() {
+			http.NotFound(w, r)
+			return
+		}
+		record.ServeHTTP(w, r)
+	}))
+	defer web.Close()
+	was := http.DefaultTransport
+	http.DefaultTransport = web.Client().Transport
+	defer func() { http.DefaultTransport = was }()
+	other, err := identity.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string // of the peer
+		only bool
+		ways int // to another peer
+	}{{"ann", true, 0}, {"", true, 1}, {"ann", false, 1}} {
+		answers.Store(false)
+		state := &program.State{Dir: t.TempDir()}
+		if tt.name != "" {
+			if err := os.WriteFile(state.Path("hosts"), []byte(peer.ID().String()+" "+tt.name+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		answered := make(chan struct{})
+		log := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.String() == "bootstrap has answered" {
+				close(answered)
+			}
+			return a
+		}}))
+		s := defaults()
+		s.Node.DHT, s.Relays.Only = false, tt.only
+		s.Node.Bootstrap = []string{web.URL}
+		s.Node.Listen = []config.Addr{{Multiaddr: multiaddr.StringCast("/ip4/127.0.0.1/tcp/0/ws")}}
+		h := &host{log: log, settings: s}
+		n, err := node.Open(ctx, &s.Node, state, log, h.use)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers.Store(true)
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			t.Fatal("bootstrap is not asked again")
+		}
+		if ways := n.Names.(mesh.AddressBook).Addrs(other.ID()); len(ways) != tt.ways {
+			t.Errorf("%q, %v: %v", tt.name, tt.only, ways)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

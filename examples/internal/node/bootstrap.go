@@ -72,6 +72,21 @@ func firstAddrs(ctx context.Context, of *Settings, log *slog.Logger) (addrs []mu
 	return addrs, asked, nil
 }
 
+// A Chooser is a mesh node's Names that chooses, among the addresses of Bootstrap and those that come late, the ones that
+// the node may try as addresses of relays.
+type Chooser interface {
+	mesh.Resolver
+	Relays(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr
+}
+
+// chosen are those that the node's Names choose, if they choose.
+func chosen(names mesh.Resolver, addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	if c, ok := names.(Chooser); ok {
+		return c.Relays(addrs)
+	}
+	return addrs
+}
+
 // A lateBook knows, beside the node's own names and addresses, relays and peers that bootstrap named when the node ran
 // already. It is dialled by them, and the DHT begins with them; that the node is reserved at them takes a directory that has
 // them, since a mesh node takes only its first Bootstrap for relays of its own.
@@ -118,6 +133,7 @@ func (b *lateBook) ask(sources []string, log *slog.Logger) (stop func() error) {
 				log.Debug("bootstrap has not answered", "err", err)
 				continue
 			}
+			addrs = chosen(b.Resolver, addrs)
 			b.mu.Lock()
 			b.late = addrs
 			b.mu.Unlock()

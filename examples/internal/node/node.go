@@ -118,7 +118,8 @@ type Node struct {
 }
 
 // Open makes the node of the settings and of what is in the state directory. adjust may set fields of the mesh node
-// before it starts. It does not yet listen on a service.
+// before it starts; if it sets Names that are a [Chooser], those have a say in Bootstrap. The node does not yet listen on a
+// service.
 func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logger, adjust func(*mesh.Node)) (_ *Node, err error) {
 	n := &Node{Node: &mesh.Node{
 		ListenAddrs: config.Addrs(s.Listen), Operator: s.Operator, Network: s.Network, Name: s.Name,
@@ -157,6 +158,7 @@ func Open(ctx context.Context, s *Settings, state *program.State, log *slog.Logg
 	if adjust != nil {
 		adjust(n.Node)
 	}
+	n.Bootstrap = chosen(n.Names, n.Bootstrap)
 	book := &lateBook{Resolver: n.Names}
 	if len(late) > 0 {
 		n.Names = book

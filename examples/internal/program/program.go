@@ -276,7 +276,7 @@ func (a *App) configCommand() *cobra.Command {
 			if err := a.Settings.Print(c.OutOrStdout()); err != nil {
 				return err
 			}
-			if err := a.Settings.Validate(); err != nil {
+			if err := errors.Join(a.Settings.Validate(), a.Settings.Check()); err != nil {
 				fmt.Fprintf(c.ErrOrStderr(), "%s: before these settings can be used:\n  %s\n", a.Program.Name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
 			}
 			return nil

@@ -15,12 +15,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/splitmesh/splitmesh/examples/internal/config"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 )
 
 type settings struct {
 	Name string      `name:"name" help:"what it is called"`
+	File string      `name:"file" help:"what it reads"`
 	Log  program.Log `name:"log"`
+}
+
+// Check implements config.Checker.
+func (s *settings) Check() []config.Problem {
+	if _, err := os.Stat(s.File); s.File != "" && err != nil {
+		return []config.Problem{{Path: "file", Text: err.Error()}}
+	}
+	return nil
 }
 
 // run runs a program whose command "greet" needs its state and says its name.
@@ -59,7 +69,7 @@ func TestCommands(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("name: a\nlog: {format: xml}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	state := "--state=" + filepath.Join(dir, "state")
+	state, none := "--state="+filepath.Join(dir, "state"), filepath.Join(dir, "none")
 	for _, tt := range []struct {
 		args      []string
 		status    int
@@ -74,8 +84,11 @@ func TestCommands(t *testing.T) {
 		{[]string{"config", "check"}, program.OK, "in order", ""},
 		{[]string{"config", "print", "--name=ann"}, program.OK, "name: ann", ""},
 		{[]string{"config", "print", "--config", bad}, program.OK, "format: xml", bad + `:2:15: log.format: "xml" is none of`},
+		{[]string{"config", "check", "--file", none}, program.Settings, "", "--file: file: stat " + none},
+		{[]string{"config", "print", "--file", none}, program.OK, "file: " + none, "--file: file: stat " + none},
+		{[]string{"config", "print", "--config", bad, "--file", none}, program.OK, "format: xml", "is none of: text, json\n  --file: file: stat " + none},
 		{[]string{"config", "print", "--log.level=loud"}, program.Settings, "", "--log.level: "},
-		{[]string{"greet", "--config", filepath.Join(dir, "none")}, program.Settings, "", "no such file"},
+		{[]string{"greet", "--config", none}, program.Settings, "", "no such file"},
 		{[]string{"gret"}, program.Usage, "", "unknown command"},
 		{[]string{"greet", "--nam=x"}, program.Usage, "", "See meshtest greet --help"},
 		{[]string{"greet", "me"}, program.Usage, "", "unknown command"},

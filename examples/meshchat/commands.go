@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/splitmesh/splitmesh/examples/internal/admin"
+	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/command"
 	"github.com/splitmesh/splitmesh/examples/meshchat/internal/contact"
@@ -43,9 +45,11 @@ func obey(ctx context.Context, s *command.Session, o order) *reply {
 	}
 	out := &reply{Result: *r}
 	if o.Name == "invite" && len(o.Args) == 0 && len(s.Addrs()) == 0 {
-		if alone := s.Alone(); alone != "" {
-			out.Warn = "the invitation holds no address: " + alone
+		why := node.NoRelay
+		if s.Node() == nil {
+			why = "this node's are known only while meshchat runs, so make another then"
 		}
+		out.Warn = "the invitation holds no address: " + cmp.Or(s.Alone(), why)
 	}
 	return out
 }

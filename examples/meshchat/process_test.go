@@ -329,7 +329,25 @@ func TestInviteAlone(t *testing.T) {
 	p.says("nick   Ann")
 	alone()
 	_, bootstrap := relays(t, 1, 0)
-	if _, out, status := onceApart(t, environment(t, "Bob", bootstrap), "invite"); status != 0 || strings.Contains(out, "nobody can reach") {
+	if _, out, status := onceApart(t, environment(t, "Bob", bootstrap), "invite"); status != 0 || strings.Contains(out, "holds no address") {
 		t.Errorf("status %d: %s", status, out)
+	}
+	late := append(environment(t, "Carl", "https://127.0.0.1:1"), "MESHCHAT_NODE_DHT=true")
+	if _, out, status := onceApart(t, late, "invite"); status != 0 || !strings.Contains(out, "the invitation holds no address: this node's are known only while meshchat runs") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	startPlain(t, late)
+	again := time.NewTicker(50 * time.Millisecond) // until the node runs
+	defer again.Stop()
+	for deadline := time.After(time.Minute); ; {
+		_, out, status := onceApart(t, late, "invite")
+		if status == 0 && strings.Contains(out, "the invitation holds no address: no relay serves this node so far") {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("status %d: %s", status, out)
+		}
 	}
 }

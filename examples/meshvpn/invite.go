@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/splitmesh/splitmesh/examples/internal/config"
+	"github.com/splitmesh/splitmesh/examples/internal/node"
 	"github.com/splitmesh/splitmesh/examples/internal/program"
 	"github.com/splitmesh/splitmesh/examples/meshvpn/internal/invite"
 	"github.com/splitmesh/splitmesh/registry"
@@ -166,8 +168,8 @@ func (p *invitePart) run(ctx context.Context, h *host, ready func(notice)) error
 	if i.NetworkKey != nil {
 		about += "\nIt holds the key of the private network: who has seen it can enter the network, even when the invitation has ended."
 	}
-	if len(i.Addrs) == 0 && h.node.Alone != "" {
-		about += "\nIt holds no address: " + h.node.Alone
+	if len(i.Addrs) == 0 {
+		about += "\nIt holds no address: " + cmp.Or(h.node.Alone, node.NoRelay)
 	}
 	ready(notice{Invitation: text, Text: about})
 	if p.NoWait {

@@ -79,8 +79,16 @@ func TestInviteAlone(t *testing.T) {
 	}
 	second.ended = true
 	first.end(t)
-	for _, p := range []*running{first, second} {
-		if said := p.errs.String(); !strings.Contains(said, "It holds no address: nobody can reach this node: set node.bootstrap to relays") {
+	late := run(t, "invite", "--for", "bob", "--no-wait", "--node.dht", "--node.bootstrap", "https://127.0.0.1:1",
+		"--node.listen", "/ip4/127.0.0.1/tcp/0/ws", "--relays.only", "--node.reservations=-1", "--state", dir(t))
+	late.line(t)
+	if err := late.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	late.ended = true
+	const alone = "nobody can reach this node: set node.bootstrap to relays"
+	for p, want := range map[*running]string{first: alone, second: alone, late: "no relay serves this node so far, since node.bootstrap has not answered"} {
+		if said := p.errs.String(); !strings.Contains(said, "It holds no address: "+want) {
 			t.Error(said)
 		}
 	}

@@ -34,6 +34,9 @@ func Unreachable(s *Settings, state *program.State) string {
 	return "nobody can reach this node: set node.bootstrap to relays, or node.listen to an address"
 }
 
+// NoRelay is why an invitation holds no address although the node is not Unreachable.
+const NoRelay = "no relay serves this node so far, since node.bootstrap has not answered in time or names none; who joins has to find it in a directory"
+
 const (
 	// bootstrapPatience bounds the wait for sources of first addresses.
 	bootstrapPatience = 10 * time.Second

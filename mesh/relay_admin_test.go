@@ -35,6 +35,7 @@ func TestRelayAtWork(t *testing.T) {
 		}
 	}
 	pass(100_000)
+	until(t, "the bytes are counted", func() bool { c := relay.Circuits(); return len(c) != 1 || c[0].Bytes >= 100_000 }) // once they have gone on
 	got := relay.Circuits()
 	if len(got) != 1 || got[0].Source != client.ID() || got[0].Target != server.ID() || got[0].Bytes < 100_000 || time.Since(got[0].Since) > time.Hour {
 		t.Errorf("circuits: %+v", got)

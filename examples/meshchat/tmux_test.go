@@ -187,6 +187,7 @@ func TestScreen(t *testing.T) {
 	}
 
 	bob.kill()
+	ann.sees("(verified, away)") // what is written before is on its way until the session with him ends
 	ann.types("are you gone?")
 	ann.sees("me: are you gone?  (queued)")
 	ann.types("then read this later")
